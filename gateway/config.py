@@ -1,0 +1,131 @@
+"""Configuration: frozen, validated once at the start, every default explained where it stands."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceConfig:
+    """A local address that media runs over; NG's `direction` names it."""
+
+    address: str = "auto"
+    """Local IPv4 or IPv6 address to bind; `auto` is the address the host reaches the world from."""
+    advertise: str | None = None
+    """Address written into SDP instead, when the gateway stands behind NAT."""
+
+
+@dataclass(frozen=True, slots=True)
+class NgConfig:
+    """The NG control protocol, spoken by Kamailio and OpenSIPS."""
+
+    listen: tuple[str, ...] = ("127.0.0.1:2223",)
+    """UDP addresses to listen on."""
+    allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks whose requests are answered; all others are counted and dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminConfig:
+    """Health, metrics and calls over HTTP."""
+
+    listen: str = "127.0.0.1:8080"
+    """TCP address to listen on."""
+    allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks whose requests are answered; all others get 403."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaConfig:
+    """Ports, workers and the timing of the packet path."""
+
+    workers: int = 0
+    """Media processes, each of which fills one core; 0 is one a core."""
+    slots: int = 1000
+    """Legs a worker takes at most (a two-party call has two)."""
+    port_min: int = 30000
+    """First UDP port for media; even ports carry RTP, the next odd one RTCP."""
+    port_max: int = 39999
+    """Last UDP port for media."""
+    port_rest_s: float = 30.0
+    """A freed port is not used again for so long, lest a late packet meet a new call."""
+    batch_interval_ms: float = 2.0
+    """Shortest gap between two batches; longer saves CPU, shorter saves delay."""
+    hold_ms: float = 5.0
+    """How long later packets wait for a missing one."""
+    dry_after_ms: float = 15.0
+    """A frame that has waited longer goes out dry."""
+    latch_s: float = 3.0
+    """How long a leg looks for its best source before it is pinned."""
+    latch_any: bool = False
+    """Also accept sources that neither SDP nor received-from names (NAT without a helping proxy)."""
+    dscp: int | None = None
+    """DSCP of outgoing packets, 0..63; NG's TOS overrides it for a call."""
+    socket_buffer_bytes: int = 131072
+    """Receive buffer of a media socket."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallsConfig:
+    """Limits on calls."""
+
+    max_sessions: int = 0
+    """Calls at once; above it offers answer `Parallel session limit reached`. 0 is no limit."""
+    load_limit_percent: float = 95.0
+    """Busy share of the least loaded media core above which new offers answer `load limit`."""
+    media_timeout_s: float = 60.0
+    """A call without media for so long is removed."""
+    silent_timeout_s: float = 3600.0
+    """The same for a call on hold."""
+    final_timeout_s: float = 43200.0
+    """A call that is older is removed whatever it does; 0 is never."""
+    delete_delay_s: float = 0.0
+    """A deleted call lives on for so long, unless `delete delay` says otherwise."""
+    drain_timeout_s: float = 3600.0
+    """How long SIGTERM waits for calls to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """The denoising network."""
+
+    kind: str = "ort"
+    """`ort` (embedded ONNX Runtime) or `passthrough` (no denoising, for measurements)."""
+    model: str = "standard"
+    """Model family: `models/<model>_8k.onnx` and `models/<model>_16k.onnx`, or a directory with such files."""
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiseConfig:
+    """Defaults of the controls that NG, HTTP and the command line can set for each call."""
+
+    denoise: str = "both"
+    """`both` directions or `none`."""
+    level: int = 80
+    """Limit of attenuation, 0..100: 0.3 dB a step; 0 leaves the audio alone, 100 is unlimited."""
+    music: str = "pass"
+    """`pass` or `suppress` music."""
+    bypass: str = "auto"
+    """`auto`, `on` (delayed and untouched) or `off` (never bypassed)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """Logging to stderr."""
+
+    level: str = "info"
+    """`debug`, `info`, `warning` or `error`."""
+    format: str = "json"
+    """`json`, one object a line, or `text`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration of a gateway."""
+
+    ng: NgConfig = field(default_factory=NgConfig)
+    admin: AdminConfig = field(default_factory=AdminConfig)
+    interfaces: dict[str, InterfaceConfig] = field(default_factory=lambda: {"default": InterfaceConfig()})
+    media: MediaConfig = field(default_factory=MediaConfig)
+    calls: CallsConfig = field(default_factory=CallsConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    denoise: DenoiseConfig = field(default_factory=DenoiseConfig)
+    log: LogConfig = field(default_factory=LogConfig)

@@ -1,0 +1,1 @@
+"""The denoising networks: their torch form, training, ONNX export, evaluation, and the exported graphs themselves."""
