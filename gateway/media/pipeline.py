@@ -1,0 +1,222 @@
+"""The way of a packet between two sockets, without sockets: datagrams and `now` in, datagrams out.
+
+The caller fills rows of `slab` and calls `step`; what is to be sent lies in the same rows afterwards, changed in place:
+one packet in, one packet out, same length. Packets that wait for a missing one are kept aside and join the next batch.
+"""
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.denoise.engine import Engine
+from gateway.media import codecs
+from gateway.media.legs import AUDIO, OTHER, RAW, Legs
+from gateway.media.streams import ACCEPT, HOLD, LATE, Admitted, Arrivals, Ints, Streams
+from gateway.media.voice import Voice
+from gateway.messages import LegSpec
+from gateway.protocol import rtp
+
+ROW_BYTES = 2048
+"""Longest datagram taken, with room to spare above an Ethernet frame."""
+HELD_PER_SLOT = 16
+
+
+class Outgoing(NamedTuple):
+    """Rows of the slab to send, and the slots of the legs whose sockets send them."""
+
+    rows: Ints
+    slots: Ints
+
+
+class Held(NamedTuple):
+    """A packet that waits for one before it."""
+
+    slot: int
+    datagram: bytes
+
+
+class Pipeline:
+    """All streams of one worker."""
+
+    def __init__(
+        self, slots: int, engines: dict[int, Engine], hold_s: float, rows: int = 4096, seed: int | None = None
+    ):
+        self.slab = np.zeros((rows, ROW_BYTES), np.uint8)
+        self.lengths = np.zeros(rows, np.int64)
+        self.slots = np.zeros(rows, np.int64)
+        self.legs = Legs(slots, codecs.build(slots))
+        self.streams = Streams(self.legs, hold_s, np.random.default_rng(seed))
+        self.voice = Voice(self.legs, engines)
+        self.rtcp: list[tuple[int, bytes]] = []
+        """RTCP that came on RTP ports (RFC 5761): slot and datagram, for the caller to take."""
+        self.held: list[Held] = []
+        self.packets_out = np.zeros(slots, np.int64)
+        self.bytes_out = np.zeros(slots, np.int64)
+        self.voice_s = 0.0
+
+    def open(self, spec: LegSpec) -> None:
+        """Begin a leg: its row is zeroed."""
+        self.legs.open(spec)
+        self.streams.open_leg(spec.slot)
+        self.voice.open_leg(spec.slot)
+        self.packets_out[spec.slot] = self.bytes_out[spec.slot] = 0
+
+    def update(self, spec: LegSpec) -> None:
+        """Change a leg; a new epoch (re-INVITE) lets a new SSRC in at once."""
+        self.streams.open[spec.slot] |= spec.epoch != self.legs.specs[spec.slot].epoch
+        self.legs.update(spec)
+
+    def close(self, slot: int) -> None:
+        """End a leg."""
+        self.legs.close(slot)
+        self.held = [held for held in self.held if held.slot != slot]
+        fed = self.streams.fed_by
+        fed[fed == slot] = -1
+
+    def step(self, count: int, now: float) -> Outgoing:
+        """Take the first `count` rows of the slab through to what is to be sent.
+
+        `lengths` and `slots` of these rows are the caller's; now: seconds, monotonic.
+        """
+        count = self._rejoin(count)
+        kind = self.legs.kind[self.slots[:count]]
+        relayed = np.flatnonzero(kind == RAW)
+        arrivals = self._parse(np.flatnonzero(kind == AUDIO))
+        admitted = self.streams.admit(arrivals, now)
+        self._hold(admitted)
+        sent = self._transform(admitted, now)
+        rows = np.concatenate([sent, relayed]) if len(relayed) else sent
+        self._count_raw(relayed, now)
+        return self._outgoing(rows)
+
+    def _rejoin(self, count: int) -> int:
+        """Lay held packets behind the received ones."""
+        room = len(self.slab) - count
+        for slot, datagram in self.held[:room]:
+            self.slab[count, : len(datagram)] = np.frombuffer(datagram, np.uint8)
+            self.lengths[count], self.slots[count] = len(datagram), slot
+            count += 1
+        self.held = self.held[room:]
+        return count
+
+    def _parse(self, rows: npt.NDArray[np.intp]) -> Arrivals:
+        """RTP headers of the audio rows; garbage is counted, RTCP put aside."""
+        contiguous = len(rows) and rows[-1] - rows[0] + 1 == len(rows)
+        slab = self.slab[rows[0] : rows[-1] + 1] if contiguous else self.slab[rows]
+        headers = rtp.parse(slab, self.lengths[rows])
+        slots = self.slots[rows]
+        good = headers.valid & ~headers.rtcp
+        arrivals = Arrivals(
+            rows, slots, headers.sequence, headers.timestamp, headers.ssrc, headers.payload_type, headers.marker,
+            headers.size, headers.offset,
+        )  # fmt: skip
+        if good.all():
+            return arrivals
+        for i in np.flatnonzero(headers.rtcp).tolist():
+            row = rows[i]
+            self.rtcp.append((int(slots[i]), self.slab[row, : self.lengths[row]].tobytes()))
+        bad = ~headers.valid & ~headers.rtcp
+        np.add.at(self.streams.errors, slots[bad], 1)
+        self.streams.count("dropped_garbage", int(bad.sum()))
+        return arrivals.take(good)
+
+    def _hold(self, admitted: Admitted) -> None:
+        waiting = np.flatnonzero(admitted.verdict == HOLD)
+        for i in waiting.tolist():
+            row, slot = int(admitted.packets.rows[i]), int(admitted.packets.slots[i])
+            if sum(held.slot == slot for held in self.held) < HELD_PER_SLOT:
+                self.held.append(Held(slot, self.slab[row, : self.lengths[row]].tobytes()))
+            else:
+                self.streams.count("dropped_held")
+
+    def _transform(self, admitted: Admitted, now: float) -> Ints:
+        """Rewrite payloads and headers of the packets that go on; returns their rows."""
+        packets, verdict, gap = admitted
+        going = (verdict == ACCEPT) | (verdict == LATE)
+        if not going.all():
+            packets, verdict, gap = packets.take(going), verdict[going], gap[going]
+        if not len(verdict):
+            return packets.rows
+        started = time.perf_counter()
+        codec = self.legs.codec[packets.slots, packets.payload_type]
+        for wave in waves(packets.slots, codec >= 0):
+            self._voice_wave(packets, wave, codec, verdict, gap)
+        self.voice_s += time.perf_counter() - started
+        self._count_others(codec)
+        sequence, timestamp, ssrc, marker = self.streams.headers(packets, now)
+        payload_type = self.legs.out_payload_type[packets.slots, packets.payload_type]
+        rtp.write(
+            self.slab, packets.rows, sequence=sequence, timestamp=timestamp, ssrc=ssrc, payload_type=payload_type,
+            marker=marker,
+        )  # fmt: skip
+        return packets.rows
+
+    def _voice_wave(
+        self, packets: Arrivals, wave: Ints, codec: npt.NDArray[np.int8], verdict: npt.NDArray[np.int8], gap: Ints
+    ) -> None:
+        """Voice for at most one packet a slot, by codec, size and place of the payload."""
+        late = wave[verdict[wave] == LATE]
+        for i in late.tolist():
+            self._late(packets, i, int(codec[i]))
+        wave = wave[verdict[wave] == ACCEPT] if len(late) else wave
+        key = (codec[wave].astype(np.int64) << 32) | (packets.size[wave] << 16) | packets.offset[wave]
+        if not len(key):
+            return
+        groups = [wave] if (key == key[0]).all() else [wave[key == value] for value in np.unique(key)]
+        for group in groups:
+            first, slots, rows = group[0], packets.slots[group], packets.rows[group]
+            offset, end = int(packets.offset[first]), int(packets.offset[first] + packets.size[first])
+            if end == offset:
+                continue
+            fresh = self.streams.fresh[slots]
+            self.streams.fresh[slots] = False
+            self.slab[rows, offset:end] = self.voice.process(
+                int(codec[first]), slots, packets.timestamp[group], gap[group], fresh, self.slab[rows, offset:end]
+            )
+
+    def _late(self, packets: Arrivals, i: int, codec_index: int) -> None:
+        """A packet behind its successors goes dry, with its own 10 ms unknown: no state is rewound."""
+        slot, row = packets.slots[i], packets.rows[i]
+        if not self.legs.delayed[slot]:
+            return
+        codec = self.legs.codecs[codec_index]
+        payload = self.slab[row, packets.offset[i] : packets.offset[i] + packets.size[i]]
+        delay = min(codec.frame_bytes, len(payload))
+        payload[delay:] = payload[: len(payload) - delay].copy()
+        payload[:delay] = codec.silence
+
+    def _count_others(self, codec: npt.NDArray[np.int8]) -> None:
+        others = int((codec == OTHER).sum())
+        if others:
+            self.streams.count("relayed_other_codec", others)
+
+    def _count_raw(self, relayed: npt.NDArray[np.intp], now: float) -> None:
+        if len(relayed):
+            slots = self.slots[relayed]
+            np.add.at(self.streams.packets, slots, 1)
+            np.add.at(self.streams.bytes, slots, self.lengths[relayed])
+            self.streams.last_s[slots] = now
+
+    def _outgoing(self, rows: Ints) -> Outgoing:
+        """Where the rows go; those without a way out are counted."""
+        out = self.legs.peer[self.slots[rows]]
+        going = out >= 0
+        if not going.all():
+            self.streams.count("unrouted", int((~going).sum()))
+            rows, out = rows[going], out[going]
+        np.add.at(self.packets_out, out, 1)
+        np.add.at(self.bytes_out, out, self.lengths[rows])
+        return Outgoing(rows, out)
+
+
+def waves(slots: Ints, chosen: npt.NDArray[np.bool_]) -> list[Ints]:
+    """Indices of the chosen packets, split so that no slot comes twice in a wave. slots: sorted."""
+    picked = np.flatnonzero(chosen)
+    sorted_slots = slots[picked]
+    begins = np.flatnonzero(np.diff(sorted_slots, prepend=-1))
+    if len(begins) == len(picked):
+        return [picked] if len(picked) else []
+    rank = np.arange(len(picked)) - np.repeat(begins, np.diff(begins, append=len(picked)))
+    return [picked[rank == step] for step in range(int(rank.max()) + 1)]

@@ -1,0 +1,55 @@
+"""Shedding of load: when frames grow too old, the newest legs go dry, and come back when there is room.
+
+A worker that cannot keep up would delay every call; dry audio costs a tenth of wet. The legs that were there first
+keep their denoiser, and every switch is a cross-fade.
+"""
+
+import numpy as np
+
+from gateway.media.legs import AUDIO
+from gateway.media.pipeline import Pipeline
+
+SHED_SHARE = 0.1
+"""Part of the wet legs that goes dry at once."""
+RESTORE_SHARE = 0.05
+CALM_BUSY = 0.85
+"""Busy share below which legs come back."""
+PATIENCE_ROUNDS = 3
+"""Batches in a row that must be too old: one hiccup of the machine is not overload."""
+
+
+class Shedding:
+    """Decides which legs of a worker are dry for want of time."""
+
+    def __init__(self, pipeline: Pipeline, dry_after_s: float) -> None:
+        self._pipeline, self._dry_after_s = pipeline, dry_after_s
+        self._old_rounds = 0
+        self._busy_s = self._idle_s = 0.0
+        self._strained = False
+
+    def observe(self, age_s: float) -> None:
+        """Look at the oldest frame of a batch."""
+        self._old_rounds = self._old_rounds + 1 if age_s > self._dry_after_s else 0
+        if self._old_rounds >= PATIENCE_ROUNDS:
+            self._old_rounds = 0
+            self._strained = True
+            self._move(wet=False, share=SHED_SHARE)
+
+    def review(self, busy_s: float, idle_s: float) -> None:
+        """Once a second, with the process's totals: bring legs back when there is room."""
+        busy, idle = busy_s - self._busy_s, idle_s - self._idle_s
+        self._busy_s, self._idle_s = busy_s, idle_s
+        calm = not self._strained and busy < CALM_BUSY * (busy + idle)
+        self._strained = False
+        if calm and self._pipeline.voice.shed.any():
+            self._move(wet=True, share=RESTORE_SHARE)
+
+    def _move(self, wet: bool, share: float) -> None:
+        """Give the oldest shed legs back, or take the newest wet ones."""
+        legs, shed = self._pipeline.legs, self._pipeline.voice.shed
+        candidates = np.flatnonzero((legs.kind == AUDIO) & legs.wanted & (shed == wet))
+        number = int(np.ceil(len(candidates) * share))
+        by_age = candidates[np.argsort(legs.opened[candidates])]
+        chosen = by_age[:number] if wet else by_age[len(by_age) - number :]
+        shed[chosen] = not wet
+        self._pipeline.streams.count("legs_restored" if wet else "legs_shed_total", number)

@@ -1,0 +1,225 @@
+"""From payload to clean payload: decode, conceal, denoise, delay, mix, encode.
+
+Works on waves: packets of one codec and one size, at most one a slot. Every leg that was ever to be denoised carries
+one constant content delay, the engine's; wet, dry and bypassed audio all have it, so that no switch loses or repeats
+a sample. Dry audio is the sender's own bytes, late by that delay: a stream of bytes with a tail kept a slot.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.denoise.engine import Engine, Floats, Ints
+from gateway.errors import EngineError
+from gateway.media.codecs import Codec
+from gateway.media.legs import Legs
+
+Bytes = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
+
+FADE_FRAMES = 2
+"""Length of a cross-fade between wet and dry, in frames of 10 ms."""
+WARM_FRAMES = 10
+"""Frames an engine row hears dry before it is faded in, when it has missed a part of the stream."""
+CONCEAL_FRAMES = 6
+"""A longer gap is not concealed: the engine's row is reset."""
+CONCEAL_DECAY = 0.7
+"""What a concealed frame keeps of the one before it, in amplitude."""
+TAIL_BYTES = 320
+TAIL_SAMPLES = 160
+
+
+class Voice:
+    """Audio state of every leg of a worker."""
+
+    def __init__(self, legs: Legs, engines: dict[int, Engine]) -> None:
+        n = legs.slots
+        self._legs, self._engines = legs, engines
+        self.last_codec = np.full(n, -1, np.int64)
+        self.expected_timestamp = np.zeros(n, np.int64)
+        self.tail = np.zeros((n, TAIL_BYTES), np.uint8)
+        """The last 10 ms of payload, not sent yet."""
+        self.tail_pcm = np.zeros((n, TAIL_SAMPLES), np.float32)
+        """The same, decoded; kept while the engine runs on the row."""
+        self.wet = np.zeros(n, np.float32)
+        """Share of denoised audio in what left last, 0..1."""
+        self.warming = np.zeros(n, np.int64)
+        """Frames until the row may be faded in; the engine already hears it."""
+        self.running = np.zeros(n, np.bool_)
+        """The engine has heard the stream up to its last packet."""
+        self.shed = np.zeros(n, np.bool_)
+        """Dry because the worker is too busy."""
+        self.faulty: dict[int, str] = {}
+        """Rates whose engine has failed, and why."""
+        self.frames_wet = np.zeros(n, np.int64)
+        self.frames_dry = np.zeros(n, np.int64)
+        self.total_wet = self.total_dry = 0
+        """Frames of all legs since the start."""
+
+    def open_leg(self, slot: int) -> None:
+        """Zero the row."""
+        self.last_codec[slot] = -1
+        for column in (self.expected_timestamp, self.tail, self.tail_pcm, self.wet, self.warming):
+            column[slot] = 0
+        for column in (self.frames_wet, self.frames_dry):
+            column[slot] = 0
+        self.running[slot] = self.shed[slot] = False
+
+    def process(
+        self, codec_index: int, slots: Ints, timestamps: Ints, gaps: Ints, fresh: Bools, payload: Bytes
+    ) -> Bytes:
+        """The payloads that leave for those that came.
+
+        slots: int64 [n], unique; timestamps: int64 [n], as received; gaps: int64 [n], packets missing before each;
+        fresh: bool [n], first of a new source; payload: uint8 [n, bytes]. Returns uint8 [n, bytes].
+        """
+        codec = self._legs.codecs[codec_index]
+        frames, rest = divmod(payload.shape[1], codec.frame_bytes)
+        self._follow(codec_index, codec, slots, timestamps, gaps, fresh, payload.shape[1])
+        dry = self._delay(codec, slots, payload)
+        if rest or codec.rate not in self._engines:
+            self.running[slots] = False
+            self.wet[slots] = 0.0
+            return dry
+        hear = (self._legs.wanted[slots] & ~self.shed[slots]) | (self.wet[slots] > 0)
+        self.running[slots[~hear]] = False
+        self._count(slots[~hear], frames, wet=False)
+        if hear.all():
+            return self._denoise(codec, slots, payload, dry)
+        if hear.any():
+            dry[hear] = self._denoise(codec, slots[hear], payload[hear], dry[hear])
+        return dry
+
+    def _follow(
+        self, index: int, codec: Codec, slots: Ints, timestamps: Ints, gaps: Ints, fresh: Bools, size: int
+    ) -> None:
+        """Notice where a stream does not go on from its last packet, and mend its memory."""
+        step = timestamps - self.expected_timestamp[slots]
+        changed = (self.last_codec[slots] != index) | fresh
+        broken = ((step & 0xFFFFFFFF) != 0) | changed
+        self.expected_timestamp[slots] = timestamps + size * self.units(codec) // codec.frame_bytes
+        if not broken.any():
+            return
+        missing = ((step[broken] + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+        frames = -(-missing // self.units(codec))
+        concealed = (gaps[broken] > 0) & (frames > 0) & (frames <= CONCEAL_FRAMES) & ~changed[broken]
+        lost = slots[broken][concealed]
+        if len(lost):
+            self._conceal(codec, lost, frames[concealed])
+        self._restart(index, codec, slots[broken][~concealed], frames[~concealed])
+
+    @staticmethod
+    def units(codec: Codec) -> int:
+        """RTP clock units in 10 ms; G.722's clock is 8 kHz (RFC 3551 section 4.5.2)."""
+        return 80 if codec.name == "G722" else codec.rate // 100
+
+    def _restart(self, index: int, codec: Codec, slots: Ints, frames: Ints) -> None:
+        """A new source, a new codec, or sound after silence: the old tail never opens it."""
+        if not len(slots):
+            return
+        other = slots[self.last_codec[slots] != index]
+        if len(other):
+            codec.reset(other)
+        self.last_codec[slots] = index
+        self.tail[slots, : codec.frame_bytes] = codec.silence
+        self.tail_pcm[slots] = 0.0
+        long = slots[(frames < 0) | (frames > CONCEAL_FRAMES)] if not len(other) else slots
+        self._start_engine(codec, long, warm=0)
+
+    def _start_engine(self, codec: Codec, slots: Ints, warm: int) -> None:
+        engine = self._engines.get(codec.rate)
+        if engine is None or not len(slots):
+            return
+        engine.reset(slots)
+        self.warming[slots] = warm
+        self.running[slots] = True
+        self.wet[slots] = 0.0
+
+    def _conceal(self, codec: Codec, slots: Ints, frames: Ints) -> None:
+        """Let the engine and the tail live through lost packets: the last frame repeated, fading.
+
+        Rows that the engine does not hear have no decoded tail; they repeat the bytes of theirs.
+        """
+        hop = codec.rate // 100
+        steps = np.arange(1, CONCEAL_FRAMES + 1, dtype=np.float32)
+        fading = self.tail_pcm[slots, None, :hop] * (CONCEAL_DECAY**steps)[None, :, None]
+        heard = self.running[slots]
+        if not heard.any():
+            return
+        slots, fading, frames = slots[heard], np.ascontiguousarray(fading[heard]), frames[heard]
+        last = fading[np.arange(len(slots)), frames - 1]
+        self.tail_pcm[slots, :hop] = last
+        self.tail[slots, : codec.frame_bytes] = codec.encode(slots, last)
+        self._run(codec.rate, slots, fading, frames)
+
+    def _delay(self, codec: Codec, slots: Ints, payload: Bytes) -> Bytes:
+        """The sender's bytes, late by 10 ms on legs that carry the delay; always a copy."""
+        size, tail = payload.shape[1], codec.frame_bytes
+        late = self._legs.delayed[slots]
+        if not late.any():
+            return payload.copy()
+        stream = np.concatenate([self.tail[slots, :tail], payload], axis=1)
+        self.tail[slots, :tail] = stream[:, size:]
+        return stream[:, :size] if late.all() else np.where(late[:, None], stream[:, :size], payload)
+
+    def _denoise(self, codec: Codec, slots: Ints, payload: Bytes, dry: Bytes) -> Bytes:
+        """Denoised payloads; `dry` where nothing of the denoised audio is heard."""
+        hop = codec.rate // 100
+        self._start_engine(codec, slots[~self.running[slots]], warm=WARM_FRAMES)
+        pcm = codec.decode(slots, payload)
+        frames = pcm.reshape(len(slots), -1, hop)
+        clean = self._run(codec.rate, slots, frames, np.full(len(slots), frames.shape[1]))
+        late = np.concatenate([self.tail_pcm[slots, None, :hop], frames[:, :-1]], axis=1)
+        self.tail_pcm[slots, :hop] = frames[:, -1]
+        self._count(slots, frames.shape[1], wet=clean is not None)
+        if clean is None:
+            return dry
+        before, after = self._fade(slots, frames.shape[1])
+        if before.min() < 1.0 or after.min() < 1.0:
+            clean = mix(late, clean, before, after)
+        out = codec.encode(slots, clean.reshape(len(slots), -1))
+        silent = (before.max(axis=1) == 0.0) & (after.max(axis=1) == 0.0)
+        if silent.any():
+            out[silent] = dry[silent]
+        return out
+
+    def _count(self, slots: Ints, frames: int, wet: bool) -> None:
+        (self.frames_wet if wet else self.frames_dry)[slots] += frames
+        if wet:
+            self.total_wet += len(slots) * frames
+        else:
+            self.total_dry += len(slots) * frames
+
+    def _run(self, rate: int, slots: Ints, frames: Floats, counts: Ints) -> Floats | None:
+        """Clean frames, or None when the engine cannot give any: the audio goes on dry."""
+        try:
+            engine = self._engines[rate]
+            result = engine.collect(engine.submit(slots, frames, counts, self._legs.control[slots]), np.inf)
+        except EngineError as error:
+            self.faulty[rate] = str(error)
+            result = None
+        else:
+            self.faulty.pop(rate, None)
+        if result is None:
+            self.running[slots] = False
+            self.wet[slots] = 0.0
+            return None
+        return result.frames
+
+    def _fade(self, slots: Ints, frames: int) -> tuple[Floats, Floats]:
+        """Share of wet at the beginning and the end of each frame: float32 [n, frames] each."""
+        wet, steps = self.wet[slots], np.arange(frames + 1)
+        target = self._legs.wanted[slots] & ~self.shed[slots]
+        moved = np.clip(steps[None, :] - self.warming[slots][:, None], 0, None) / FADE_FRAMES
+        course = np.where(target[:, None], wet[:, None] + moved, wet[:, None] - steps[None, :] / FADE_FRAMES)
+        course = np.clip(course, 0.0, 1.0).astype(np.float32)
+        self.warming[slots] = np.maximum(self.warming[slots] - frames, 0)
+        self.wet[slots] = course[:, -1]
+        return course[:, :-1], course[:, 1:]
+
+
+def mix(dry: Floats, wet: Floats, before: Floats, after: Floats) -> Floats:
+    """Linear cross-fade within each frame. dry, wet: float32 [n, k, hop]; before, after: float32 [n, k]."""
+    ramp = np.arange(dry.shape[2], dtype=np.float32) / dry.shape[2]
+    share = before[..., None] + (after - before)[..., None] * ramp
+    mixed: Floats = dry + (wet - dry) * share
+    return mixed

@@ -1,0 +1,202 @@
+"""A media worker: the plain loop of one process that fills one core.
+
+It takes what has arrived, runs it as one batch, sends it, and looks again; under light load a packet is out at once,
+under heavy load batches grow by themselves. Commands come from the control plane over one socket, which also carries
+the sockets of the legs; when it closes, the worker ends.
+"""
+
+import gc
+import os
+import socket
+import time
+from bisect import bisect_left
+
+import numpy as np
+
+from gateway.config import Config
+from gateway.denoise import engines
+from gateway.media.pipeline import Pipeline
+from gateway.media.report import leg_rows, worker_stats
+from gateway.media.rtcp_relay import RtcpRelay
+from gateway.media.shedding import Shedding
+from gateway.media.sockets import Sockets, views_of
+from gateway.messages import (
+    DELAY_BOUNDS_MS,
+    CloseLeg,
+    Command,
+    EngineFault,
+    Event,
+    Latched,
+    Lease,
+    LegStats,
+    OpenLeg,
+    ReadLegs,
+    Ready,
+    Stop,
+    UpdateLeg,
+    commands,
+    encoder,
+)
+
+COMMAND_BYTES = 65536
+COMMANDS_PER_ROUND = 64
+REPORT_S = 1.0
+REPORT_SLOTS = 500
+"""Rows in one report: a datagram has to fit into a socket buffer."""
+IDLE_S = 0.1
+ROWS = 8192
+
+
+class Worker:
+    """Everything of one media process."""
+
+    def __init__(self, control: socket.socket, config: Config) -> None:
+        media = config.media
+        self._control, self._config = control, config
+        self._engines = engines.build(config.engine, media.slots)
+        self.pipeline = Pipeline(media.slots, self._engines, media.hold_ms / 1000, ROWS)
+        self.sockets = Sockets(media.slots, ROWS, media.latch_s, media.latch_any, self.pipeline.streams.count)
+        self.rtcp = RtcpRelay(self.pipeline)
+        self.shedding = Shedding(self.pipeline, media.dry_after_ms / 1000)
+        self._views = views_of(self.pipeline.slab)
+        self._interval_s = media.batch_interval_ms / 1000
+        self._faulty: set[int] = set()
+        self._stopping = False
+        self.seconds = dict.fromkeys(("busy", "idle", "receive", "arrays", "engine", "send"), 0.0)
+        self.counters = dict.fromkeys(("packets_in", "packets_out", "batches"), 0)
+        self.delay_buckets = [0] * len(DELAY_BOUNDS_MS)
+        self._received_s = self._reported_s = time.monotonic()
+
+    def run(self) -> None:
+        """Work until told to stop or the control plane is gone."""
+        self._control.setblocking(False)
+        self.sockets.epoll.register(self._control.fileno())
+        self._tell(Ready(os.getpid(), {rate: engine.delay for rate, engine in self._engines.items()}))
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        while not self._stopping:
+            self.turn()
+
+    def turn(self) -> None:
+        """Wait for packets or commands, and see to them."""
+        begun = time.monotonic()
+        patience = self._interval_s if self.pipeline.held else IDLE_S
+        events = self.sockets.epoll.poll(patience, 4096)
+        woken = time.monotonic()
+        if any(descriptor == self._control.fileno() for descriptor, _ in events):
+            self._obey()
+        packets = self._batch(events, woken)
+        if woken - self._reported_s >= REPORT_S:
+            self._report(woken)
+        done = time.monotonic()
+        rest = self._interval_s - (done - woken) if packets else 0.0
+        if rest > 0:
+            time.sleep(rest)
+        self.seconds["busy"] += done - woken
+        self.seconds["idle"] += woken - begun + max(rest, 0.0)
+
+    def _batch(self, events: list[tuple[int, int]], now: float) -> int:
+        """One batch from sockets to sockets; returns how many packets it had."""
+        pipeline, seconds = self.pipeline, self.seconds
+        waited_since = self._received_s
+        count = self.sockets.receive(events, self._views, pipeline.lengths, pipeline.slots, now)
+        received = self._received_s = time.monotonic()
+        if count or pipeline.held:
+            voice_s = pipeline.voice_s
+            outgoing = pipeline.step(count, now)
+            stepped = time.monotonic()
+            sent = self.sockets.send(outgoing, pipeline.lengths, self._views)
+            finished = time.monotonic()
+            voice_s = pipeline.voice_s - voice_s
+            seconds["engine"] += voice_s
+            seconds["arrays"] += stepped - received - voice_s
+            seconds["send"] += finished - stepped
+            self._count(count, sent, finished - waited_since)
+        seconds["receive"] += received - now
+        self._relay_rtcp(now)
+        self._announce(now)
+        return count
+
+    def _count(self, received: int, sent: int, age_s: float) -> None:
+        """age_s: the longest a packet of this batch can have been here."""
+        self.counters["packets_in"] += received
+        self.counters["packets_out"] += sent
+        self.counters["batches"] += 1
+        self.delay_buckets[bisect_left(DELAY_BOUNDS_MS, age_s * 1000)] += sent
+        self.shedding.observe(age_s)
+
+    def _relay_rtcp(self, now: float) -> None:
+        arrived = self.sockets.rtcp_datagrams + self.pipeline.rtcp
+        if not arrived:
+            return
+        self.sockets.rtcp_datagrams, self.pipeline.rtcp = [], []
+        for slot, datagram in arrived:
+            self.counters["rtcp_in"] = self.counters.get("rtcp_in", 0) + 1
+            forward = self.rtcp.forward(slot, datagram)
+            if forward is not None:
+                self.sockets.send_rtcp(forward.slot, forward.datagram, forward.mux)
+
+    def _announce(self, now: float) -> None:
+        """Tell the control plane what was learned, and of engines that fail or work again."""
+        if self.sockets.latched:
+            learned, self.sockets.latched = set(self.sockets.latched), []
+            for slot in learned:
+                lease = Lease(slot, int(self.pipeline.legs.generation[slot]))
+                self._tell(Latched(lease, *self.sockets.sources(slot)))
+        if self._faulty != set(self.pipeline.voice.faulty):
+            for rate in self._faulty ^ set(self.pipeline.voice.faulty):
+                self._tell(EngineFault(rate, self.pipeline.voice.faulty.get(rate, "")))
+            self._faulty = set(self.pipeline.voice.faulty)
+
+    def _report(self, now: float) -> None:
+        """Once a second: statistics up, and the small change of memory."""
+        self._reported_s = now
+        used = np.flatnonzero(self.pipeline.legs.generation >= 0)
+        for first in range(0, len(used), REPORT_SLOTS):
+            self._tell(LegStats(leg_rows(self.pipeline, used[first : first + REPORT_SLOTS]).tobytes()))
+        self.shedding.review(self.seconds["busy"], self.seconds["idle"])
+        self._tell(worker_stats(self.pipeline, self.counters, self.seconds, self.delay_buckets))
+        gc.collect(0)
+
+    def _obey(self) -> None:
+        for _ in range(COMMANDS_PER_ROUND):
+            try:
+                datagram, descriptors, _, _ = socket.recv_fds(self._control, COMMAND_BYTES, 2)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                datagram = b""
+            if not datagram:
+                self._stopping = True
+                return
+            self._execute(commands.decode(datagram), descriptors)
+
+    def _execute(self, command: Command, descriptors: list[int]) -> None:
+        match command:
+            case OpenLeg(spec):
+                self.sockets.open(spec, descriptors)
+                self.pipeline.open(spec)
+            case UpdateLeg(spec) if self.pipeline.legs.holds(spec.slot, spec.generation):
+                relatch = spec.epoch != self.pipeline.legs.specs[spec.slot].epoch
+                self.pipeline.update(spec)
+                self.sockets.update(spec, relatch)
+            case CloseLeg(lease) if self.pipeline.legs.holds(*lease):
+                self.sockets.close(lease.slot)
+                self.pipeline.close(lease.slot)
+            case ReadLegs(request_id, slots):
+                known = np.array([slot for slot in slots if 0 <= slot < self.pipeline.legs.slots], np.int64)
+                self._tell(LegStats(leg_rows(self.pipeline, known).tobytes(), request_id))
+            case Stop():
+                self._stopping = True
+            case _:
+                self.pipeline.streams.count("stale_command")
+
+    def _tell(self, event: Event) -> None:
+        """Events are dropped rather than waited for when the control plane does not keep up."""
+        try:
+            self._control.send(encoder.encode(event))
+        except BlockingIOError:
+            self.pipeline.streams.count("dropped_event")
+        except ConnectionError:
+            self._stopping = True
