@@ -40,7 +40,7 @@ class Arrivals(NamedTuple):
 
     def take(self, which: npt.NDArray[np.intp] | Bools) -> "Arrivals":
         """The chosen packets, in the chosen order."""
-        return self._make(column[which] for column in self)
+        return Arrivals._make(column[which] for column in self)
 
 
 class Admitted(NamedTuple):
