@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gateway.denoise.engine import Engine
 from gateway.media import codecs
 from gateway.media.legs import AUDIO, OTHER, RAW, Legs
-from gateway.media.streams import ACCEPT, HOLD, LATE, Admitted, Arrivals, Ints, Streams
+from gateway.media.streams import ACCEPT, HOLD, LATE, Admitted, Arrivals, Ints, Streams, run_starts
 from gateway.media.voice import Voice
 from gateway.messages import LegSpec
 from gateway.protocol import rtp
@@ -212,10 +212,9 @@ class Pipeline:
 
 
 def waves(slots: Ints, chosen: npt.NDArray[np.bool_]) -> list[Ints]:
-    """Indices of the chosen packets, split so that no slot comes twice in a wave. slots: sorted."""
+    """Indices of the chosen packets, split so that no slot comes twice in a wave. slots: equal ones side by side."""
     picked = np.flatnonzero(chosen)
-    sorted_slots = slots[picked]
-    begins = np.flatnonzero(np.diff(sorted_slots, prepend=-1))
+    begins = run_starts(slots[picked])
     if len(begins) == len(picked):
         return [picked] if len(picked) else []
     rank = np.arange(len(picked)) - np.repeat(begins, np.diff(begins, append=len(picked)))

@@ -30,5 +30,10 @@ def worker_stats(
 ) -> WorkerStats:
     """Totals since the start; frames are of the legs there are now and were before."""
     voice = pipeline.voice
-    frames = {"frames_wet": voice.total_wet, "frames_dry": voice.total_dry, "legs_shed": int(voice.shed.sum())}
+    frames = {
+        "frames_wet": voice.total_wet,
+        "frames_dry": voice.total_dry,
+        "rows_spoilt": voice.total_spoilt,
+        "legs_shed": int(voice.shed.sum()),
+    }
     return WorkerStats({**counters, **pipeline.streams.counters, **frames}, dict(seconds), list(delay_buckets))

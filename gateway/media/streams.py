@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.media.legs import Legs
+from gateway.protocol import rtp
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -105,22 +106,30 @@ class Streams:
     def admit(self, packets: Arrivals, now: float) -> Admitted:
         """Decide on each packet and advance the streams by those that go on."""
         packets = packets.take(self._take_over(packets, now))
-        delta = ((packets.sequence - self.expected[packets.slots] + 0x8000) & 0xFFFF) - 0x8000
-        order = np.lexsort((delta, packets.slots))
-        packets, delta = packets.take(order), delta[order]
-        begins = np.flatnonzero(np.diff(packets.slots, prepend=-1))
-        lengths = np.diff(begins, append=len(delta))
-        rank = np.arange(len(delta)) - np.repeat(begins, lengths)
+        delta = rtp.delta_u16(packets.sequence, self.expected[packets.slots])
         verdict = np.zeros(len(delta), np.int8)
         gap = np.zeros(len(delta), np.int64)
-        smooth = np.ones(len(begins), np.bool_)
-        if not np.array_equal(delta, rank):
-            smooth = np.logical_and.reduceat(delta == rank, begins)
-            for begin, length in zip(begins[~smooth].tolist(), lengths[~smooth].tolist(), strict=True):
-                self._walk(packets, delta, slice(begin, begin + length), verdict, gap, now)
-        self._advance(packets, begins[smooth], lengths[smooth])
+        if not delta.any() and not repeats(packets.slots):
+            self._advance(packets.slots, np.ones(len(delta), np.int64))
+        elif len(delta):
+            packets = self._sort_out(packets, delta, verdict, gap, now)
         self._account(packets, verdict, gap, now)
         return Admitted(packets, verdict, gap)
+
+    def _sort_out(
+        self, packets: Arrivals, delta: Ints, verdict: npt.NDArray[np.int8], gap: Ints, now: float
+    ) -> Arrivals:
+        """Order by slot and sequence number; whole runs go on as arrays, the others are walked."""
+        order = np.lexsort((delta, packets.slots))
+        packets, delta = packets.take(order), delta[order]
+        begins = run_starts(packets.slots)
+        lengths = np.diff(begins, append=len(delta))
+        rank = np.arange(len(delta)) - np.repeat(begins, lengths)
+        smooth = np.logical_and.reduceat(delta == rank, begins)
+        for begin, length in zip(begins[~smooth].tolist(), lengths[~smooth].tolist(), strict=True):
+            self._walk(packets, delta, slice(begin, begin + length), verdict, gap, now)
+        self._advance(packets.slots[begins[smooth]], lengths[smooth])
+        return packets
 
     def _take_over(self, packets: Arrivals, now: float) -> Bools:
         """Let new SSRCs in where the rules allow it; True for packets of their slot's current SSRC."""
@@ -225,9 +234,8 @@ class Streams:
         history = int(self.seen[slot]) << step | 1
         self.seen[slot] = np.uint64(history & ((1 << HISTORY) - 1))
 
-    def _advance(self, packets: Arrivals, begins: npt.NDArray[np.intp], lengths: npt.NDArray[np.intp]) -> None:
-        """Accept whole groups without a gap."""
-        slots = packets.slots[begins]
+    def _advance(self, slots: Ints, lengths: Ints) -> None:
+        """Accept so many packets of each slot, without a gap. slots: unique."""
         self.expected[slots] += lengths
         shift = np.minimum(lengths, HISTORY - 1).astype(np.uint64)
         self.seen[slots] = self.seen[slots] << shift | (np.uint64(1) << shift) - np.uint64(1)
@@ -263,3 +271,16 @@ class Streams:
         self.out_timestamp[newest] = timestamp[fresh] & 0xFFFFFFFF
         self.out_s[newest] = now
         return sequence & 0xFFFF, timestamp & 0xFFFFFFFF, self.out_ssrc[out], marker
+
+
+def repeats(slots: Ints) -> bool:
+    """Whether a slot comes twice."""
+    ordered = np.sort(slots)
+    return bool((ordered[1:] == ordered[:-1]).any())
+
+
+def run_starts(values: Ints) -> Ints:
+    """Where runs of equal values begin."""
+    starts = np.ones(len(values), np.bool_)
+    np.not_equal(values[1:], values[:-1], out=starts[1:])
+    return np.flatnonzero(starts)

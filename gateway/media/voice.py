@@ -54,6 +54,8 @@ class Voice:
         self.frames_dry = np.zeros(n, np.int64)
         self.total_wet = self.total_dry = 0
         """Frames of all legs since the start."""
+        self.total_spoilt = 0
+        """Rows that the network gave no numbers for."""
 
     def open_leg(self, slot: int) -> None:
         """Zero the row."""
@@ -203,7 +205,18 @@ class Voice:
             self.running[slots] = False
             self.wet[slots] = 0.0
             return None
+        if not np.isfinite(result.frames.sum()):
+            self._quarantine(rate, slots, result.frames)
         return result.frames
+
+    def _quarantine(self, rate: int, slots: Ints, clean: Floats) -> None:
+        """Rows that are no numbers go dry and start afresh; their neighbours do not notice."""
+        bad = ~np.isfinite(clean.sum(axis=(1, 2)))
+        clean[bad] = 0.0
+        self.total_spoilt += int(bad.sum())
+        self._engines[rate].reset(slots[bad])
+        self.wet[slots[bad]] = 0.0
+        self.warming[slots[bad]] = WARM_FRAMES
 
     def _fade(self, slots: Ints, frames: int) -> tuple[Floats, Floats]:
         """Share of wet at the beginning and the end of each frame: float32 [n, frames] each."""

@@ -122,7 +122,7 @@ def test_statistics_are_given_when_asked_for(call):
 
 
 def test_a_receivers_report_means_the_senders_own_stream(call):
-    worker, phones, ports = call
+    _, phones, ports = call
     heard = talk(phones, ports, range(1, 6))[-1]
     report = b"\x81\xc9\x00\x07" + (77).to_bytes(4, "big") + heard.ssrc.to_bytes(4, "big")
     report += b"\x00\x00\x00\x00" + heard.sequence.to_bytes(4, "big") + bytes(12)
@@ -172,7 +172,7 @@ def test_a_new_worker_takes_the_sockets_of_a_killed_one(call):
 
 
 def test_hostile_traffic_does_not_stop_the_others(call):
-    worker, phones, ports = call
+    _, phones, ports = call
     talk(phones, ports, [1])
     stranger = udp("127.0.0.2")
     for size in (0, 1, 11, 12, 2047, 2048, 9000):

@@ -1,0 +1,45 @@
+"""Which legs lose their denoiser when a worker is too busy, and when they get it back."""
+
+import pytest
+
+from gateway.denoise.passthrough import PassthroughEngine
+from gateway.media.pipeline import Pipeline
+from gateway.media.shedding import PATIENCE_ROUNDS, Shedding
+from gateway.messages import LegSpec
+
+
+@pytest.fixture
+def pipeline():
+    made = Pipeline(64, {8000: PassthroughEngine(8000, 64)}, 0.005, rows=8)
+    for slot in reversed(range(20)):
+        made.open(LegSpec(slot=slot, generation=1, call_id="call", denoise=slot != 0))
+    return made
+
+
+def strain(shedding: Shedding, rounds: int = PATIENCE_ROUNDS) -> None:
+    for _ in range(rounds):
+        shedding.observe(0.02)
+
+
+def test_the_newest_denoised_legs_go_dry_first(pipeline):
+    strain(Shedding(pipeline, 0.015))
+    assert list(pipeline.voice.shed.nonzero()[0]) == [1, 2]
+
+
+def test_one_hiccup_sheds_nothing(pipeline):
+    shedding = Shedding(pipeline, 0.015)
+    strain(shedding, PATIENCE_ROUNDS - 1)
+    shedding.observe(0.001)
+    strain(shedding, PATIENCE_ROUNDS - 1)
+    assert not pipeline.voice.shed.any()
+
+
+def test_legs_come_back_only_after_a_calm_second(pipeline):
+    shedding = Shedding(pipeline, 0.015)
+    strain(shedding)
+    shedding.review(busy_s=0.5, idle_s=0.5)
+    assert pipeline.voice.shed.sum() == 2, "the second had strain in it"
+    shedding.review(busy_s=1.45, idle_s=0.55)
+    assert pipeline.voice.shed.sum() == 2, "the second was busy"
+    shedding.review(busy_s=1.95, idle_s=1.05)
+    assert list(pipeline.voice.shed.nonzero()[0]) == [1]
