@@ -49,7 +49,7 @@ class Codec(Protocol):
 
 def build(slots: int) -> dict[tuple[str, int], Codec]:
     """Every codec we can denoise, by encoding name and RTP clock in Hz, with memory for so many slots."""
-    from gateway.media.codecs import g711, g722, l16
+    from gateway.media.codecs import g711, g722, l16  # here, because they import the names above
 
     return {
         ("PCMU", 8000): g711.G711.mu_law(),
