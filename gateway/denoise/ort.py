@@ -56,16 +56,17 @@ class OrtEngine:
     def submit(self, slots: Ints, frames: Floats, counts: Ints, control: Floats) -> Ticket:
         """Run the batch now; `collect` only hands it over. See `Engine.submit`."""
         n, k, hop = frames.shape
-        out = np.empty((n, k, hop), np.float32)
-        probabilities = np.empty((n, k, 4), np.float32)
+        out = np.zeros((n, k, hop), np.float32)
+        probabilities = np.zeros((n, k, 4), np.float32)
+        state = self._state[slots]
         for frame in range(k):
             rows = np.flatnonzero(counts > frame)
-            whole = len(rows) == n
-            at = slots if whole else slots[rows]
-            pcm = np.ascontiguousarray(frames[:, frame] if whole else frames[rows, frame])
-            clean, state, probability = self._run(pcm, self._state[at], control if whole else control[rows])
-            self._state[at] = state
-            out[rows, frame], probabilities[rows, frame] = clean, probability
+            if len(rows) == n:
+                out[:, frame], state, probabilities[:, frame] = self._run(frames[:, frame], state, control)
+            else:
+                ran = self._run(frames[rows, frame], state[rows], control[rows])
+                out[rows, frame], state[rows], probabilities[rows, frame] = ran
+        self._state[slots] = state
         self._batch_id += 1
         self._results[self._batch_id] = Result(out, probabilities)
         return Ticket(self._batch_id)
@@ -77,7 +78,7 @@ class OrtEngine:
     def _run(self, pcm: Floats, state: Floats, control: Floats) -> tuple[Floats, Floats, Floats]:
         try:
             clean, after, probability = self._session.run(
-                ("pcm_out", "state_out", "prob"), {"pcm": pcm, "state": state, "control": control}
+                ("pcm_out", "state_out", "prob"), {"pcm": np.ascontiguousarray(pcm), "state": state, "control": control}
             )
         except Exception as error:  # ONNX Runtime raises its own classes, which share no base
             raise EngineError(f"the network failed on a batch of {len(pcm)}: {error}") from error
