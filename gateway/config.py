@@ -1,6 +1,18 @@
-"""Configuration: frozen, validated once at the start, every default explained where it stands."""
+"""Configuration: frozen, validated once at the start, every default explained where it stands.
+
+Types and ranges stand in the annotations; `gateway.config_file` reads a file against them. Everything here can be
+encoded by msgspec, so that a media worker gets its configuration as one message.
+"""
 
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Share = Annotated[float, Meta(gt=0, le=100)]
+Seconds = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +49,29 @@ class AdminConfig:
 class MediaConfig:
     """Ports, workers and the timing of the packet path."""
 
-    workers: int = 0
+    workers: Annotated[int, Meta(ge=0, le=1024)] = 0
     """Media processes, each of which fills one core; 0 is one a core."""
-    slots: int = 1000
+    slots: Annotated[int, Meta(ge=2, le=65536)] = 1000
     """Legs a worker takes at most (a two-party call has two)."""
-    port_min: int = 30000
+    port_min: Port = 30000
     """First UDP port for media; even ports carry RTP, the next odd one RTCP."""
-    port_max: int = 39999
+    port_max: Port = 39999
     """Last UDP port for media."""
-    port_rest_s: float = 30.0
+    port_rest_s: Seconds = 30.0
     """A freed port is not used again for so long, lest a late packet meet a new call."""
-    batch_interval_ms: float = 2.0
+    batch_interval_ms: Annotated[float, Meta(ge=0, le=100)] = 2.0
     """Shortest gap between two batches; longer saves CPU, shorter saves delay."""
-    hold_ms: float = 5.0
+    hold_ms: Annotated[float, Meta(ge=0, le=100)] = 5.0
     """How long later packets wait for a missing one."""
-    dry_after_ms: float = 15.0
+    dry_after_ms: Annotated[float, Meta(gt=0, le=1000)] = 15.0
     """A frame that has waited longer goes out dry."""
-    latch_s: float = 3.0
+    latch_s: Seconds = 3.0
     """How long a leg looks for its best source before it is pinned."""
     latch_any: bool = False
     """Also accept sources that neither SDP nor received-from names (NAT without a helping proxy)."""
-    dscp: int | None = None
+    dscp: Annotated[int, Meta(ge=0, le=63)] | None = None
     """DSCP of outgoing packets, 0..63; NG's TOS overrides it for a call."""
-    socket_buffer_bytes: int = 131072
+    socket_buffer_bytes: Annotated[int, Meta(ge=2048)] = 131072
     """Receive buffer of a media socket."""
 
 
@@ -67,19 +79,19 @@ class MediaConfig:
 class CallsConfig:
     """Limits on calls."""
 
-    max_sessions: int = 0
+    max_sessions: Annotated[int, Meta(ge=0)] = 0
     """Calls at once; above it offers answer `Parallel session limit reached`. 0 is no limit."""
-    load_limit_percent: float = 95.0
+    load_limit_percent: Share = 95.0
     """Busy share of the least loaded media core above which new offers answer `load limit`."""
-    media_timeout_s: float = 60.0
+    media_timeout_s: Positive = 60.0
     """A call without media for so long is removed."""
-    silent_timeout_s: float = 3600.0
+    silent_timeout_s: Positive = 3600.0
     """The same for a call on hold."""
-    final_timeout_s: float = 43200.0
+    final_timeout_s: Seconds = 43200.0
     """A call that is older is removed whatever it does; 0 is never."""
-    delete_delay_s: float = 0.0
+    delete_delay_s: Seconds = 0.0
     """A deleted call lives on for so long, unless `delete delay` says otherwise."""
-    drain_timeout_s: float = 3600.0
+    drain_timeout_s: Seconds = 3600.0
     """How long SIGTERM waits for calls to end."""
 
 
@@ -87,7 +99,7 @@ class CallsConfig:
 class EngineConfig:
     """The denoising network."""
 
-    kind: str = "ort"
+    kind: Literal["ort", "passthrough"] = "ort"
     """`ort` (embedded ONNX Runtime) or `passthrough` (no denoising, for measurements)."""
     model: str = "standard"
     """Model family: `models/<model>_8k.onnx` and `models/<model>_16k.onnx`, or a directory with such files."""
@@ -97,13 +109,13 @@ class EngineConfig:
 class DenoiseConfig:
     """Defaults of the controls that NG, HTTP and the command line can set for each call."""
 
-    denoise: str = "both"
+    denoise: Literal["both", "none"] = "both"
     """`both` directions or `none`."""
-    level: int = 80
+    level: Annotated[int, Meta(ge=0, le=100)] = 80
     """Limit of attenuation, 0..100: 0.3 dB a step; 0 leaves the audio alone, 100 is unlimited."""
-    music: str = "pass"
+    music: Literal["pass", "suppress"] = "pass"
     """`pass` or `suppress` music."""
-    bypass: str = "auto"
+    bypass: Literal["auto", "on", "off"] = "auto"
     """`auto`, `on` (delayed and untouched) or `off` (never bypassed)."""
 
 
@@ -111,9 +123,9 @@ class DenoiseConfig:
 class LogConfig:
     """Logging to stderr."""
 
-    level: str = "info"
+    level: Literal["debug", "info", "warning", "error"] = "info"
     """`debug`, `info`, `warning` or `error`."""
-    format: str = "json"
+    format: Literal["json", "text"] = "json"
     """`json`, one object a line, or `text`."""
 
 

@@ -32,8 +32,8 @@ class Geometry:
     """Sizes of one network at one rate."""
 
     rate: int
-    width: int = 192
-    blocks: int = 4
+    width: int = 160
+    blocks: int = 3
 
     @property
     def hop(self) -> int:
@@ -54,8 +54,12 @@ class Geometry:
 
     @property
     def state_parts(self) -> tuple[int, ...]:
-        """Widths of the parts of a state row: history, overlap tail, level (first of 16), one memory per block."""
-        return (self.history, self.hop, LANES, *([self.width] * self.blocks))
+        """Widths of the parts of a state row.
+
+        Input history; overlap tail; newest history once more, reversed (the folded transform needs it); level, the
+        same in 16 columns; one memory per block.
+        """
+        return (self.history, self.hop, self.bins - self.hop, LANES, *([self.width] * self.blocks))
 
     @property
     def state(self) -> int:
@@ -77,21 +81,30 @@ def synthesis_window(g: Geometry) -> np.ndarray:
 
 
 def packed_dft(window: int) -> np.ndarray:
-    """Real DFT as a square matrix, float64 [window, window]: real parts, then imaginary parts, of bins 0..window/2-1.
+    """Real DFT as a square matrix, float64 [window, window]: cosine, then sine parts, of bins 0..window/2-1.
 
-    The imaginary part of bin 0 is always zero; its column holds the Nyquist bin instead.
+    Time zero is the middle of the window, between two samples, so cosines are even and sines odd about it and half the
+    products do (`folded_analysis`). The sine part of bin 0 is always zero; its column holds the Nyquist bin instead.
     """
-    n, half = np.arange(window)[:, None], window // 2
-    phase = 2 * np.pi * ((n * np.arange(half)[None, :]) % window) / window
-    imaginary = -np.sin(phase)
-    imaginary[:, 0] = np.where(np.arange(window) % 2 == 0, 1.0, -1.0)
-    return np.concatenate([np.cos(phase), imaginary], axis=1)
+    half = window // 2
+    bins = np.arange(half)
+    phase = np.pi / window * (2 * np.arange(window)[:, None] + 1 - window)
+    sine = -np.sin(phase * bins)
+    sine[:, 0] = np.sin(phase[:, 0] * half)
+    return np.concatenate([np.cos(phase * bins), sine], axis=1)
 
 
 def analysis_matrix(g: Geometry) -> np.ndarray:
     """float64 [window, 2 * bins]: window and DFT, scaled so that a sine of amplitude a peaks at a / 2."""
     window = analysis_window(g)
     return window[:, None] * packed_dft(g.window) / window.sum()
+
+
+def folded_analysis(g: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """float64 [bins, bins] twice: cosines of the sum of the older half and the reversed newer half, after the window,
+    and sines of their difference."""
+    dft = packed_dft(g.window)[: g.bins] / analysis_window(g).sum()
+    return dft[:, : g.bins], dft[:, g.bins :]
 
 
 def synthesis_matrix(g: Geometry) -> np.ndarray:

@@ -7,6 +7,7 @@ the sockets of the legs; when it closes, the worker ends.
 
 import gc
 import os
+import select
 import socket
 import time
 from bisect import bisect_left
@@ -44,6 +45,8 @@ REPORT_S = 1.0
 REPORT_SLOTS = 500
 """Rows in one report: a datagram has to fit into a socket buffer."""
 IDLE_S = 0.1
+WAITED_S = 0.0001
+"""A poll that took longer found nothing at first."""
 ROWS = 8192
 
 
@@ -70,7 +73,7 @@ class Worker:
     def run(self) -> None:
         """Work until told to stop or the control plane is gone."""
         self._control.setblocking(False)
-        self.sockets.epoll.register(self._control.fileno())
+        self.sockets.epoll.register(self._control.fileno(), select.EPOLLIN)
         self._tell(Ready(os.getpid(), {rate: engine.delay for rate, engine in self._engines.items()}))
         gc.collect()
         gc.freeze()
@@ -84,6 +87,8 @@ class Worker:
         patience = self._interval_s if self.pipeline.held else IDLE_S
         events = self.sockets.epoll.poll(patience, 4096)
         woken = time.monotonic()
+        if woken - begun > WAITED_S:
+            self._received_s = woken  # the poll had to wait: nothing here came before now
         if any(descriptor == self._control.fileno() for descriptor, _ in events):
             self._obey()
         packets = self._batch(events, woken)

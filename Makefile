@@ -1,0 +1,58 @@
+# Every target sets up what it needs, once: the stamps in .venv are renewed when pyproject.toml changes.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+PIP := $(BIN)/pip install -qq --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check demo picture bench clean
+
+help:
+	@echo 'make run       set up, and start the gateway on its defaults; it prints what to put into Kamailio'
+	@echo '               make run ARGS="--config deploy/config.example.yaml"'
+	@echo 'make demo      one call with a noisy recording: out/before.wav, out/after.wav, out/spectrograms.png, figures'
+	@echo 'make test      set up (programs for the interop tests too, where it may), and run every check and test'
+	@echo 'make check     only ruff and mypy'
+	@echo 'make bench     how many legs one media core holds, beside rtpengine: takes minutes, wants an idle machine'
+	@echo '               make bench ARGS="--quick --json out/capacity.json"'
+	@echo 'make picture   the demo, and its picture as docs/before-after.png'
+	@echo 'make clean     remove what was set up'
+
+run: .venv/.run
+	@exec $(BIN)/denoise-gateway serve $(ARGS)
+
+test: check
+	@.ci/install-peers
+	$(BIN)/python -m pytest -rs $(ARGS)
+
+check: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+demo: .venv/.dev
+	@$(BIN)/python -m loadtest.demo $(ARGS)
+
+picture: demo
+	cp out/spectrograms.png docs/before-after.png
+
+bench: .venv/.dev
+	@$(BIN)/python -m loadtest capacity $(ARGS)
+
+clean:
+	rm -rf .venv out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.11")'
+	@$(PYTHON) -m venv .venv 2>/dev/null || { rm -rf .venv; .ci/install-venv && $(PYTHON) -m venv .venv; }
+
+.venv/.run: pyproject.toml | .venv/bin/pip
+	@echo 'setting up .venv ...'
+	@$(PIP) -e .
+	@touch $@
+
+.venv/.dev: pyproject.toml | .venv/bin/pip
+	@echo 'setting up .venv with everything for tests ...'
+	@$(PIP) -e '.[dev,bench]'
+	@touch .venv/.run $@

@@ -1,0 +1,192 @@
+"""The composition root: the one place that knows every part of the control plane, and how it starts and ends.
+
+SIGTERM (or SIGINT) drains: no new calls, the present ones run to their end or to `calls.drain_timeout_s`. A second
+signal stops at once. Media processes end with this one, however it ends: they see their control socket close.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+
+import uvloop
+from aiohttp import web
+
+from gateway.calls import Calls
+from gateway.config import Config
+from gateway.control import admin, ng_server
+from gateway.control.sockets import SocketPool, resolve
+from gateway.control.workers import Workers, worker_count
+from gateway.errors import ConfigError
+from gateway.leases import Leases
+from gateway.legs import Interface
+from gateway.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+EXPIRE_S = 0.5
+DRAIN_LOOK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a running gateway is found."""
+
+    ng: tuple[str, ...]
+    """UDP `host:port`."""
+    admin: str
+    """TCP `host:port`."""
+    interfaces: dict[str, Interface]
+    workers: int
+
+
+class Gateway:
+    """A running control plane with its media processes."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.interfaces = resolve(config.interfaces)
+        count = worker_count(config)
+        leases = Leases(count, config.media.slots, config.calls.load_limit_percent / 100)
+        self.metrics = Metrics()
+        self.ports = SocketPool(config.media)
+        unix_offset_s = time.time() - time.monotonic()
+        self.calls = Calls(config, self.interfaces, self.ports, leases, unix_offset_s)
+        self.workers = Workers(config, leases, self.metrics)
+        self._transports: list[asyncio.DatagramTransport] = []
+        self._runner: web.AppRunner | None = None
+        self._expiry: asyncio.Task[None] | None = None
+        self._describe_metrics(count)
+
+    def _describe_metrics(self, workers: int) -> None:
+        metrics = self.metrics
+        metrics.gauge("calls", "Calls now", lambda: len(self.calls))
+        metrics.gauge("port_pairs_in_use", "Pairs of media ports in use", lambda: self.ports.in_use)
+        metrics.gauge("port_pairs", "Pairs of media ports on each interface", lambda: self.ports.capacity)
+        metrics.gauge("workers_ready", "Media workers ready", lambda: workers - len(self.workers.missing()))
+        metrics.gauge("engines_failing", "Engines that fail in some worker", lambda: len(self.workers.degraded()))
+        metrics.gauge("draining", "1 while no new calls are taken", lambda: self.calls.draining)
+        metrics.legs_by_worker(workers, self.calls.legs.in_use)
+
+    async def start(self) -> Listening:
+        """Listen, start the media processes, and return when all are ready. Raises ConfigError."""
+        try:
+            self.workers.start(self.calls)
+            service = ng_server.NgService(self.calls, self.workers, self.metrics)
+            self._transports = await ng_server.listen(self._config.ng, service, self.metrics)
+            handlers = admin.Admin(self.calls, self.workers, self.metrics)
+            self._runner = await admin.listen(self._config.admin, handlers)
+            self._expiry = asyncio.get_running_loop().create_task(self._expire())
+            await self.workers.wait_ready()
+        except OSError as error:
+            raise ConfigError(f"ng.listen or admin.listen: {error}") from error
+        return self.listening()
+
+    def listening(self) -> Listening:
+        """Real addresses, also where port 0 was configured."""
+        places = [transport.get_extra_info("sockname") for transport in self._transports]
+        assert self._runner is not None
+        return Listening(
+            tuple(written(place) for place in places),
+            written(self._runner.addresses[0]),
+            self.interfaces,
+            len(self.workers.places),
+        )
+
+    async def _expire(self) -> None:
+        """Timeouts, and the log's line for every call that ended."""
+        while True:
+            await asyncio.sleep(EXPIRE_S)
+            try:
+                self.workers.send(self.calls.expire(time.monotonic()))
+                self.note_ended()
+            except Exception:
+                log.exception("looking for timeouts failed")
+
+    def note_ended(self) -> None:
+        """Count and log calls that ended."""
+        for call in self.calls.take_ended():
+            self.metrics.calls_ended.labels(call.reason).inc()
+            log.info("call ended", extra={"call_id": call.call_id, "reason": call.reason, "lived_s": call.lived_s})
+
+    async def drain(self) -> None:
+        """No new calls; returns when the last has ended, or at `calls.drain_timeout_s`."""
+        self.calls.draining = True
+        deadline = time.monotonic() + self._config.calls.drain_timeout_s
+        log.warning("draining", extra={"calls": len(self.calls)})
+        while len(self.calls) and time.monotonic() < deadline:
+            await asyncio.sleep(DRAIN_LOOK_S)
+
+    async def stop(self) -> None:
+        """Close everything; media processes end."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        for transport in self._transports:
+            transport.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self.workers.stop()
+        self.note_ended()
+        log.info("stopped", extra={"calls": len(self.calls)})
+
+
+def written(place: tuple[str, int]) -> str:
+    """`127.0.0.1:2223` or `[::1]:2223`."""
+    host, port = place[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Signals:
+    """The first SIGTERM or SIGINT asks to drain, the second to stop."""
+
+    def __init__(self) -> None:
+        self.drain, self.stop = asyncio.Event(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.caught)
+
+    def caught(self) -> None:
+        """One more signal."""
+        (self.stop if self.drain.is_set() else self.drain).set()
+
+
+async def run(config: Config, on_ready: Callable[[Listening], None]) -> int:
+    """Run a gateway until a signal ends it; returns the exit status. Raises ConfigError."""
+    signals = Signals()
+    gateway = Gateway(config)
+    try:
+        if not await first(gateway.start(), signals.drain.wait()):
+            return 0
+        on_ready(gateway.listening())
+        await signals.drain.wait()
+        await first(gateway.drain(), signals.stop.wait())
+    finally:
+        await gateway.stop()
+    return 0
+
+
+async def first(*works: Coroutine[None, None, object]) -> bool:
+    """Run these until one is done; whether it was the first of them. Its exception is raised here."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        return tasks[0] in done
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def log_ready(listening: Listening) -> None:
+    """Say in the log where the gateway is found."""
+    log.info("ready", extra={"ng": listening.ng, "admin": listening.admin, "workers": listening.workers})
+
+
+def serve(config: Config, on_ready: Callable[[Listening], None] = log_ready) -> int:
+    """Run a gateway until a signal ends it; on_ready is called once, when it takes calls.
+
+    Returns the exit status. Raises ConfigError when an address cannot be listened on.
+    """
+    return uvloop.run(run(config, on_ready))

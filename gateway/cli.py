@@ -1,0 +1,189 @@
+"""The command `denoise-gateway`: serve, file, check-config.
+
+What a user did wrong is one line on stderr and exit code 2. Everything heavy is imported by the command that needs it,
+so that `--help` and `check-config` answer at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+from gateway.config import Config
+from gateway.config_file import load
+from gateway.errors import GatewayError
+
+USAGE_ERROR = 2
+
+HELP = """\
+Takes the noise out of phone calls. Beside a SIP proxy it hands out media ports over rtpengine's NG protocol, and cleans
+the audio of all calls at once with one neural network; hold music, DTMF and fax are left alone.
+"""
+EXAMPLES = """\
+examples:
+  denoise-gateway serve                                start on the defaults (NG 127.0.0.1:2223, admin 127.0.0.1:8080)
+  denoise-gateway serve --config gateway.yaml          start as the file says
+  denoise-gateway check-config gateway.yaml            say what is wrong with the file, or what it changes
+  denoise-gateway file noisy.wav clean.wav             denoise a recording as a call would be
+
+An environment variable overrides a single key: DENOISE_GATEWAY_MEDIA__PORT_MIN=20000 sets media.port_min.
+Exit codes: 0 done; 1 stopped by a fault; 2 something you can put right: one line on stderr says what.
+"""
+SERVE_EPILOG = """\
+It checks descriptors, socket buffers, ports and models, says what to raise, and then prints the lines that connect
+Kamailio. SIGTERM drains: no new calls, and the end when the last has ended or after calls.drain_timeout_s; a second
+SIGTERM stops at once.
+
+examples:
+  denoise-gateway serve
+  DENOISE_GATEWAY_INTERFACES__DEFAULT__ADVERTISE=198.51.100.7 denoise-gateway serve      behind NAT
+  denoise-gateway serve --config gateway.yaml 2> >(jq .)                                 logs are JSON lines
+"""
+FILE_EPILOG = """\
+The recording goes through the same packets, codec and engine as a call; the engine's delay is taken out, so IN and OUT
+have the same length, sampling rate, channels and sample type. L16 keeps 16 bits and frequencies up to 8 kHz (up to
+4 kHz when IN has at most 8 kHz sampling rate); the other codecs show what a phone would hear.
+
+examples:
+  denoise-gateway file noisy.wav clean.wav
+  denoise-gateway file noisy.flac clean.flac --level 50          at most 15 dB less noise
+  denoise-gateway file noisy.wav phone.wav --codec PCMU          as a G.711 phone would hear it
+  denoise-gateway file noisy.wav clean.wav --music suppress      music counts as noise
+"""
+CHECK_EPILOG = """\
+Prints OK and the keys that differ from their defaults (environment included), or the first thing that is wrong.
+deploy/config.example.yaml explains every key.
+
+example:
+  denoise-gateway check-config gateway.yaml && systemctl restart denoise-gateway
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    options = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return command(options)
+    except GatewayError as error:
+        print(f"denoise-gateway: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        return 130
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Check the host, say where everything is, and run until a signal."""
+    from gateway import app, banner, log, preflight
+
+    config = load(options.config, os.environ)
+    log.setup(config.log)
+    preflight.raise_descriptor_limit()
+    findings = preflight.check(config, preflight.look())
+    for finding in findings:
+        print(f"denoise-gateway: {'' if finding.fatal else 'warning: '}{finding.text}", file=sys.stderr)
+    if any(finding.fatal for finding in findings):
+        return USAGE_ERROR
+
+    def on_ready(listening: app.Listening) -> None:
+        app.log_ready(listening)
+        print(banner.text(config, listening), flush=True)
+
+    return app.serve(config, on_ready)
+
+
+def file(options: argparse.Namespace) -> int:
+    """Denoise a recording and say what changed."""
+    import soundfile
+    from tqdm import tqdm
+
+    from gateway.file import denoise_file
+
+    config = load(options.config, os.environ)
+    level = config.denoise.level if options.level is None else options.level
+    music = options.music or config.denoise.music
+    config = replace(config, denoise=replace(config.denoise, denoise="both", level=level, music=music))
+    try:
+        seconds = soundfile.info(options.input).duration
+    except (soundfile.LibsndfileError, OSError):
+        seconds = None  # reading it will say why
+    with tqdm(total=seconds, unit="s", unit_scale=True, disable=None, leave=False) as bar:
+        report = denoise_file(options.input, options.output, config, options.codec, bar.update)
+    print(f"{options.output}: {report.seconds:.1f} s, {report.seconds / max(report.took_s, 1e-9):.0f} times real time")
+    if report.pauses_db == report.pauses_db:
+        print(f"noise in the pauses: {report.pauses_db + 0.0:.1f} dB less")
+    return 0
+
+
+def check_config(options: argparse.Namespace) -> int:
+    """Say whether a file is right, and what it changes."""
+    from gateway import config_text
+
+    config: Config = load(options.config, os.environ)
+    changed = config_text.differences(config)
+    print(f"OK, {len(changed)} keys differ from the defaults" + (":" if changed else ""))
+    for line in changed:
+        print(f"  {line}")
+    return 0
+
+
+def level(text: str) -> int:
+    """A denoise level of the command line."""
+    if not text.isascii() or not text.isdigit() or int(text) > 100:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from 0 to 100")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _OneLine(prog="denoise-gateway", description=HELP, epilog=EXAMPLES, formatter_class=_Raw)
+    parser.add_argument("--version", action="version", version=f"denoise-gateway {_version()}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    command = _command(commands, "serve", serve, "run the gateway", SERVE_EPILOG)
+    command.add_argument("--config", metavar="FILE", type=Path, help="YAML; without it, all defaults")
+
+    command = _command(commands, "file", file, "denoise a recording", FILE_EPILOG)
+    command.add_argument("input", metavar="IN", type=Path, help="WAV, FLAC, … at any rate, with any channels")
+    command.add_argument("output", metavar="OUT", type=Path, help="written; may be IN")
+    command.add_argument("--level", type=level, metavar="0..100", help="limit of attenuation, 0.3 dB a step; 100: none")
+    command.add_argument("--codec", choices=("L16", "PCMU", "PCMA", "G722"), default="L16", help="of the call (L16)")
+    command.add_argument("--music", choices=("pass", "suppress"), help="keep music, or take it for noise")
+    command.add_argument("--config", metavar="FILE", type=Path, help="YAML: its engine and denoise sections are used")
+
+    command = _command(commands, "check-config", check_config, "check a configuration file", CHECK_EPILOG)
+    command.add_argument("config", metavar="FILE", type=Path, help="the file to check")
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[_OneLine]",
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    epilog: str,
+) -> argparse.ArgumentParser:
+    description = summary[0].upper() + summary[1:] + "."
+    command = commands.add_parser(name, help=summary, description=description, epilog=epilog, formatter_class=_Raw)
+    command.set_defaults(run=run)
+    return command
+
+
+def _version() -> str:
+    try:
+        return metadata.version("denoise-gateway")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+class _Raw(argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of the examples."""
+
+
+class _OneLine(argparse.ArgumentParser):
+    """Says what is wrong in one line, and where help is."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # exits
+        self.exit(USAGE_ERROR, f"{self.prog}: {message}; {self.prog} --help explains\n")

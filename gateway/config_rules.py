@@ -1,0 +1,96 @@
+"""What the configuration's annotations cannot say: addresses, networks, and keys that depend on each other.
+
+Each error begins with the key's path; `gateway.config_file` puts file or variable in front.
+"""
+
+import ipaddress
+from collections.abc import Iterator
+
+from gateway.config import Config, InterfaceConfig
+from gateway.errors import ConfigError
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for the first value that cannot be."""
+    for problem in _problems(config):
+        raise ConfigError(problem)
+
+
+def host_port(text: str) -> tuple[str, int]:
+    """`127.0.0.1:2223` or `[::1]:2223` as host and port; ValueError when it is neither."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = str(ipaddress.IPv6Address(host[1:-1]))
+    else:
+        host = str(ipaddress.IPv4Address(host))
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(text)
+    return host, int(port)
+
+
+def _problems(config: Config) -> Iterator[str]:
+    if not config.ng.listen:
+        yield "ng.listen: found an empty list, expected at least one address such as 127.0.0.1:2223"
+    for index, text in enumerate(config.ng.listen):
+        yield from _listen(f"ng.listen[{index}]", text, "127.0.0.1:2223")
+    yield from _listen("admin.listen", config.admin.listen, "127.0.0.1:8080")
+    for path, networks in (("ng.allow", config.ng.allow), ("admin.allow", config.admin.allow)):
+        if not networks:
+            yield f"{path}: found an empty list, so nobody would be answered; expected networks such as 127.0.0.0/8"
+        for index, text in enumerate(networks):
+            yield from _network(f"{path}[{index}]", text)
+    for name, interface in config.interfaces.items():
+        yield from _interface(f"interfaces.{name}", name, interface)
+    yield from _media(config)
+    if not config.engine.model.strip():
+        yield "engine.model: found nothing, expected a model's name such as standard"
+
+
+def _listen(path: str, text: str, example: str) -> Iterator[str]:
+    try:
+        host_port(text)
+    except ValueError:
+        yield f"{path}: found {text[:60]!r}, expected a numeric address and a port, such as {example} or [::1]:2223"
+
+
+def _network(path: str, text: str) -> Iterator[str]:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        try:
+            right = str(ipaddress.ip_network(text, strict=False))
+            yield f"{path}: found {text!r}, which has bits set behind its mask; did you mean {right}?"
+        except ValueError:
+            yield f"{path}: found {text[:60]!r}, expected a network such as 10.0.0.0/8 or fd00::/8"
+
+
+def _interface(path: str, name: str, interface: InterfaceConfig) -> Iterator[str]:
+    if not name or any(letter.isspace() or letter in "/," for letter in name):
+        yield f"{path}: found the name {name!r}, expected one without spaces, commas and slashes, as in NG's direction"
+    local = _ip(interface.address)
+    if interface.address != "auto" and local is None:
+        yield f"{path}.address: found {interface.address[:60]!r}, expected a local IP address or auto"
+    if interface.advertise is None:
+        if local is not None and local.is_unspecified:
+            yield f"{path}.address: SDP cannot name {local}; expected the host's own address, or advertise beside it"
+        return
+    public = _ip(interface.advertise)
+    if public is None or public.is_unspecified:
+        yield f"{path}.advertise: found {interface.advertise[:60]!r}, expected the public IP address"
+    elif local is not None and local.version != public.version:
+        yield f"{path}.advertise: {public} is IPv{public.version}, but {path}.address is IPv{local.version}"
+
+
+def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _media(config: Config) -> Iterator[str]:
+    media = config.media
+    if media.port_max <= media.port_min:
+        yield f"media.port_max: found {media.port_max}, expected more than media.port_min, which is {media.port_min}"
+    if media.dry_after_ms < media.hold_ms:
+        yield f"media.dry_after_ms: found {media.dry_after_ms:g}, expected at least media.hold_ms ({media.hold_ms:g})"

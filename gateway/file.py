@@ -1,0 +1,190 @@
+"""Denoises a recording the way a call is: as RTP packets through the media plane's pipeline, under a clock of its own.
+
+Each channel becomes one leg of a call with 20 ms packets. What a leg sends is put together again, freed of the
+engine's delay, and brought back to the recording's rate, length and sample type.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from gateway.config import Config, DenoiseConfig
+from gateway.denoise.engine import Engine
+from gateway.denoise.engines import build
+from gateway.errors import CallerError
+from gateway.measure import change_db, find_pauses
+from gateway.media import codecs
+from gateway.media.pipeline import Pipeline
+from gateway.messages import LegSpec, Payload
+from gateway.protocol import rtp
+
+Floats = npt.NDArray[np.float32]
+Progress = Callable[[float], object]
+"""Told the seconds of audio that another packet has brought."""
+
+PACKET_S = 0.02
+PAYLOAD_TYPE = 96
+G722_DELAY = 22
+"""Samples at 16 kHz that an encoder and a decoder hold back together: G.722 filter banks, 24 taps each."""
+CLOCKS_HZ = {"PCMU": 8000, "PCMA": 8000, "G722": 8000}
+LOSSLESS = ("WAV", "FLAC", "AIFF", "W64", "CAF", "AU", "RF64")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a file."""
+
+    seconds: float
+    """Length of the recording."""
+    took_s: float
+    """Time in the pipeline."""
+    pauses_db: float
+    """How much quieter the pauses are; NaN where none was found."""
+
+
+class _Line(NamedTuple):
+    """How one channel travels."""
+
+    name: str
+    clock_hz: int
+    rate_hz: int
+
+
+def denoise_file(source: Path, target: Path, config: Config, codec: str, progress: Progress) -> Report:
+    """Denoise `source` into `target`. Raises CallerError when a file cannot be read or written."""
+    pcm, rate_hz, subtype = _read(source)
+    engines = build(config.engine, slots=2 * pcm.shape[1])
+    started = time.perf_counter()
+    clean = denoise_pcm(pcm, rate_hz, codec, config.denoise, engines, progress)
+    took_s = time.perf_counter() - started
+    _write(target, clean, rate_hz, subtype)
+    before, after = pcm.mean(axis=1), clean.mean(axis=1)
+    quieter_db = -change_db(before, after, find_pauses(before, rate_hz), rate_hz)
+    return Report(len(pcm) / rate_hz, took_s, quieter_db)
+
+
+def denoise_pcm(
+    pcm: Floats, rate_hz: int, codec: str, controls: DenoiseConfig, engines: dict[int, Engine], progress: Progress
+) -> Floats:
+    """The audio as the other party of a call would hear it, without the delay.
+
+    pcm: float32 [samples, channels], -1..1, at `rate_hz`; codec: PCMU, PCMA, G722 or L16 (8 kHz for recordings of at
+    most that, else 16 kHz); engines: by rate, with two slots a channel. Returns the same shape.
+    """
+    line = _line(codec, rate_hz)
+    samples, channels = pcm.shape
+    delay = _delay(line, controls, engines[line.rate_hz])
+    packet = round(line.rate_hz * PACKET_S)
+    inside = _resample(pcm, rate_hz, line.rate_hz)
+    packets = -(-(len(inside) + delay) // packet)
+    padded = np.zeros((packets * packet, channels), np.float32)
+    padded[: len(inside)] = inside
+    sent = _call(padded.reshape(packets, packet, channels), line, controls, engines, progress)
+    return _fit(_resample(sent[delay : delay + len(inside)], line.rate_hz, rate_hz), samples)
+
+
+def _delay(line: _Line, controls: DenoiseConfig, engine: Engine) -> int:
+    """Samples by which the other party hears later: the engine, and G.722 once for the phones, once more for us."""
+    denoised = controls.denoise == "both"
+    wet = denoised and controls.level > 0 and controls.bypass != "on"
+    codec = G722_DELAY * (1 + wet) if line.name == "G722" else 0
+    return codec + (engine.delay if denoised else 0)
+
+
+def _call(pcm: Floats, line: _Line, controls: DenoiseConfig, engines: dict[int, Engine], progress: Progress) -> Floats:
+    """Run packets [packets, samples, channels] through a pipeline. Returns [packets * samples, channels]."""
+    packets, packet, channels = pcm.shape
+    pipeline = _open(line, channels, controls, engines)
+    phone = codecs.build(channels)[line.name, line.clock_hz]
+    far_phone = codecs.build(channels)[line.name, line.clock_hz]
+    heard = np.zeros_like(pcm)
+    rows = np.arange(channels)
+    units = round(line.clock_hz * PACKET_S)
+    for i in range(packets):
+        payload = phone.encode(rows, np.ascontiguousarray(pcm[i].T))
+        for row in range(channels):
+            datagram = rtp.pack(
+                payload[row].tobytes(), payload_type=PAYLOAD_TYPE, sequence=i, timestamp=i * units, ssrc=row + 1
+            )
+            pipeline.slab[row, : len(datagram)] = np.frombuffer(datagram, np.uint8)
+            pipeline.lengths[row], pipeline.slots[row] = len(datagram), 2 * row
+        pipeline.step(channels, now=i * PACKET_S)
+        sent = pipeline.slab[:channels, rtp.HEADER_BYTES : rtp.HEADER_BYTES + payload.shape[1]]
+        heard[i] = far_phone.decode(rows, sent).T
+        progress(PACKET_S)
+    return heard.reshape(packets * packet, channels)
+
+
+def _open(line: _Line, channels: int, controls: DenoiseConfig, engines: dict[int, Engine]) -> Pipeline:
+    """A pipeline with one call a channel: the even slot hears the recording, the odd one sends it on."""
+    pipeline = Pipeline(2 * channels, engines, hold_s=0.0, rows=channels, seed=0)
+    payload = Payload(PAYLOAD_TYPE, line.name, line.clock_hz, 1, PAYLOAD_TYPE)
+    for slot in range(2 * channels):
+        pipeline.open(
+            LegSpec(
+                slot=slot, generation=1, call_id="file", peer=slot ^ 1, payloads=(payload,),
+                denoise=controls.denoise == "both", level=controls.level, keep_music=controls.music == "pass",
+                bypass=controls.bypass,
+            )
+        )  # fmt: skip
+    return pipeline
+
+
+def _line(codec: str, rate_hz: int) -> _Line:
+    if codec == "L16":
+        clock_hz = 8000 if rate_hz <= 8000 else 16000
+        return _Line(codec, clock_hz, clock_hz)
+    if codec not in CLOCKS_HZ:
+        raise CallerError(f"codec {codec}: unknown; the codecs are L16, {', '.join(CLOCKS_HZ)}")
+    return _Line(codec, CLOCKS_HZ[codec], 16000 if codec == "G722" else 8000)
+
+
+def _read(path: Path) -> tuple[Floats, int, str]:
+    try:
+        if not path.is_file():
+            raise CallerError(f"{path}: no such file")
+        info = soundfile.info(path)
+        pcm, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise CallerError(f"{path}: {_reason(path, error)}") from None
+    return np.nan_to_num(pcm, posinf=1.0, neginf=-1.0), int(rate_hz), str(info.subtype)
+
+
+def _write(path: Path, pcm: Floats, rate_hz: int, subtype: str) -> None:
+    """Same sample type as the recording where the target's format has it, else the format's own default."""
+    kind = path.suffix[1:].upper()
+    chosen = subtype if kind in LOSSLESS and soundfile.check_format(kind, subtype) else None
+    try:
+        soundfile.write(path, pcm, rate_hz, subtype=chosen)
+    except (soundfile.LibsndfileError, OSError, TypeError, ValueError) as error:
+        raise CallerError(f"{path}: {_reason(path, error)}") from None
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if not path.parent.is_dir():
+        return "no such folder"
+    if isinstance(error, soundfile.LibsndfileError):
+        return str(error.error_string).rstrip(".") if path.exists() else "cannot be written"
+    return f"not a format that can be written; use one of .{', .'.join(kind.lower() for kind in LOSSLESS)}"
+
+
+def _resample(pcm: Floats, from_hz: int, to_hz: int) -> Floats:
+    if from_hz == to_hz or not len(pcm):
+        return pcm
+    return np.asarray(soxr.resample(pcm, from_hz, to_hz), np.float32)
+
+
+def _fit(pcm: Floats, samples: int) -> Floats:
+    """Cut or filled with silence to so many samples; resampling there and back may be off by one."""
+    fitted = np.zeros((samples, pcm.shape[1]), np.float32)
+    fitted[: len(pcm)] = pcm[:samples]
+    return fitted

@@ -1,0 +1,67 @@
+"""Pairs of media ports, on real sockets."""
+
+import socket
+
+import pytest
+
+from gateway.config import InterfaceConfig, MediaConfig
+from gateway.control.sockets import SocketPool, resolve
+from gateway.errors import ConfigError
+from gateway.legs import OutOfPortsError
+
+
+@pytest.fixture
+def pool():
+    made = SocketPool(MediaConfig(port_min=48001, port_max=48007, port_rest_s=30.0, dscp=46))
+    opened = []
+    yield made, lambda now, tos=None: opened.append(made.open("127.0.0.1", tos, now)) or opened[-1]
+    for pair in opened:
+        for each in pair.sockets:
+            each.close()
+
+
+def test_pairs_are_even_and_odd_non_blocking_and_marked(pool):
+    _, open_pair = pool
+    pair = open_pair(0.0)
+    rtp, rtcp = pair.sockets
+    assert pair.port % 2 == 0
+    assert (rtp.getsockname()[1], rtcp.getsockname()[1]) == (pair.port, pair.port + 1)
+    assert not rtp.getblocking() and rtp.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 46 << 2
+    assert open_pair(0.0, tos=16).sockets[1].getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 16
+
+
+def test_ports_run_out_and_freed_ones_rest(pool):
+    made, open_pair = pool
+    pairs = [open_pair(0.0) for _ in range(made.capacity)]
+    assert {pair.port for pair in pairs} == {48002, 48004, 48006}
+    with pytest.raises(OutOfPortsError):
+        open_pair(0.0)
+    made.close(pairs[1], 10.0)
+    with pytest.raises(OutOfPortsError):
+        open_pair(39.0)
+    assert open_pair(40.0).port == pairs[1].port
+
+
+def test_a_port_that_another_program_holds_is_passed_over(pool):
+    _, open_pair = pool
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("127.0.0.1", 48003))
+        assert {open_pair(0.0).port, open_pair(0.0).port} == {48004, 48006}
+        with pytest.raises(OutOfPortsError):
+            open_pair(0.0)
+
+
+def test_an_ipv6_pair_has_its_traffic_class():
+    pool = SocketPool(MediaConfig(port_min=48010, port_max=48019))
+    pair = pool.open("::1", 184, 0.0)
+    assert pair.sockets[0].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS) == 184
+    pool.close(pair, 0.0)
+
+
+def test_interfaces_are_resolved_or_refused_by_key():
+    found = resolve({"a": InterfaceConfig("auto"), "b": InterfaceConfig("10.0.0.1", "203.0.113.1")})
+    assert found["a"].address == found["a"].advertise and found["b"].family == "IP4"
+    with pytest.raises(ConfigError, match=r"interfaces\.x\.address"):
+        resolve({"x": InterfaceConfig("example.org")})
+    with pytest.raises(ConfigError, match=r"interfaces\.x\.advertise"):
+        resolve({"x": InterfaceConfig("10.0.0.1", "2001:db8::1")})

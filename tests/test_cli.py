@@ -1,0 +1,158 @@
+"""The command: what a user sees."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import numpy as np
+import pytest
+import soundfile
+
+from gateway.cli import main
+
+QUIET = {"DENOISE_GATEWAY_ENGINE__KIND": "passthrough"}
+
+
+@pytest.fixture
+def passthrough(monkeypatch):
+    for key, value in QUIET.items():
+        monkeypatch.setenv(key, value)
+
+
+def complaint(capsys, *argv: str) -> str:
+    """The one line that a wrong command ends with."""
+    try:
+        code = main(list(argv))
+    except SystemExit as end:
+        code = end.code
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1 and err.endswith("\n")
+    return err.strip()
+
+
+@pytest.mark.parametrize("argv", [("--help",), ("serve", "--help"), ("file", "--help"), ("check-config", "--help")])
+def test_help_teaches_with_examples(capsys, argv):
+    with pytest.raises(SystemExit) as end:
+        main(list(argv))
+    assert end.value.code == 0
+    help_text = capsys.readouterr().out
+    assert re.search(r"examples?:\n  .*denoise-gateway", help_text)
+    assert all(len(line) <= 120 for line in help_text.splitlines())
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("denoise-gateway ")
+
+
+def test_wrong_words_are_one_line(capsys):
+    assert "the following arguments are required: COMMAND" in complaint(capsys)
+    assert "invalid choice: 'srve'" in complaint(capsys, "srve")
+    assert "found '101', expected a whole number from 0 to 100" in complaint(capsys, "file", "a", "b", "--level", "101")
+    assert "invalid choice: 'opus'" in complaint(capsys, "file", "a", "b", "--codec", "opus")
+
+
+def test_check_config_says_what_a_file_changes(capsys, tmp_path):
+    path = tmp_path / "gateway.yaml"
+    path.write_text("media: {port_min: 20000}\n")
+    assert main(["check-config", str(path)]) == 0
+    assert capsys.readouterr().out == "OK, 1 keys differ from the defaults:\n  media.port_min: 20000\n"
+
+
+def test_check_config_says_what_is_wrong(capsys, tmp_path):
+    path = tmp_path / "gateway.yaml"
+    path.write_text("media: {prot_min: 20000}\n")
+    assert complaint(capsys, "check-config", str(path)) == (
+        "denoise-gateway: gateway.yaml: media.prot_min: unknown key; did you mean port_min?"
+    )
+    assert complaint(capsys, "serve", "--config", str(path)).endswith("did you mean port_min?")
+
+
+def test_file_denoises_and_reports(capsys, tmp_path, passthrough):
+    source, target = tmp_path / "in.wav", tmp_path / "out.wav"
+    soundfile.write(source, np.random.default_rng(1).normal(0, 0.05, 8000), 8000)
+    assert main(["file", str(source), str(target), "--level", "50"]) == 0
+    assert target.exists()
+    assert re.fullmatch(
+        rf"{target}: 1\.0 s, \d+ times real time\nnoise in the pauses: 0\.0 dB less\n", capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "expected"),
+    [
+        ("nowhere.wav", "out.wav", "nowhere.wav: no such file"),
+        ("text.wav", "out.wav", "text.wav: Format not recognised"),
+        ("in.wav", "nowhere/out.wav", "nowhere/out.wav: no such folder"),
+        ("in.wav", "out.xyz", "out.xyz: not a format that can be written; use one of .wav, .flac"),
+    ],
+)
+def test_files_that_cannot_be_are_one_line(capsys, tmp_path, monkeypatch, passthrough, source, target, expected):
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("in.wav", np.zeros(800), 8000)
+    (tmp_path / "text.wav").write_text("no audio")
+    assert complaint(capsys, "file", source, target).startswith(f"denoise-gateway: {expected}")
+
+
+def serve(**environ: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "gateway", "serve"],
+        env={key: value for key, value in os.environ.items() if not key.startswith("DENOISE_GATEWAY_")}
+        | QUIET
+        | {
+            "DENOISE_GATEWAY_NG__LISTEN": "127.0.0.1:0",
+            "DENOISE_GATEWAY_ADMIN__LISTEN": "127.0.0.1:0",
+            "DENOISE_GATEWAY_MEDIA__WORKERS": "1",
+            "DENOISE_GATEWAY_MEDIA__SLOTS": "8",
+        }
+        | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_serve_prints_where_it_listens_and_kamailios_lines_when_it_is_ready():
+    with serve() as process:
+        try:
+            assert process.stdout is not None
+            shown: list[str] = []
+            for line in process.stdout:
+                shown.append(line)
+                if "rtpengine_manage(" in line and "denoise" in line:
+                    break
+            text = "".join(shown)
+            (ng,) = re.findall(r'modparam\("rtpengine", "rtpengine_sock", "udp:127\.0\.0\.1:(\d+)"\)', text)
+            (admin,) = re.findall(r"http://(127\.0\.0\.1:\d+)", text)
+            assert f"udp:127.0.0.1:{ng}" in text and int(ng) > 0
+            assert 'loadmodule "rtpengine.so"' in text
+            assert "30000-39999" in text
+            assert "nothing is denoised" in text
+            with urllib.request.urlopen(f"http://{admin}/readyz", timeout=5) as answer:
+                assert answer.status == 200
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+def test_serve_says_what_stops_it_in_one_line():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        with serve(DENOISE_GATEWAY_NG__LISTEN=f"127.0.0.1:{port}") as process:
+            out, err = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert out == ""
+    assert [line for line in err.splitlines() if "warning" not in line] == [
+        f"denoise-gateway: ng.listen: 127.0.0.1:{port} is taken: is another gateway or rtpengine running? "
+        "Stop it, or choose another port"
+    ]

@@ -1,0 +1,119 @@
+"""The `file` command's engine room: a recording through the packets, codec and engine of a call."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from gateway.config import Config, DenoiseConfig, EngineConfig
+from gateway.denoise.passthrough import PassthroughEngine
+from gateway.errors import CallerError
+from gateway.file import denoise_file, denoise_pcm
+from gateway.measure import change_db, frame_levels_db
+
+AUDIO = Path(__file__).parent / "audio"
+PASSTHROUGH = Config(engine=EngineConfig(kind="passthrough"))
+
+
+def nothing(seconds: float) -> None:
+    """Nobody watches the progress."""
+
+
+def through(pcm: np.ndarray, rate_hz: int, codec: str = "L16", **controls) -> np.ndarray:
+    engines = {rate: PassthroughEngine(rate, 2 * pcm.shape[1]) for rate in (8000, 16000)}
+    return denoise_pcm(pcm, rate_hz, codec, DenoiseConfig(**controls), engines, nothing)
+
+
+def whole_samples(n: int, channels: int, amplitude: float = 0.3) -> np.ndarray:
+    """Noise of 16-bit samples."""
+    noise = np.random.default_rng(n).uniform(-amplitude, amplitude, (n, channels))
+    return (np.rint(noise * 32768) / 32768).astype(np.float32)
+
+
+@pytest.mark.parametrize("samples", [1, 79, 80, 160, 8000, 8001, 12345])
+@pytest.mark.parametrize("rate_hz", [8000, 16000])
+def test_an_engine_that_changes_nothing_gives_the_same_samples(samples, rate_hz):
+    pcm = whole_samples(samples, 1)
+    assert np.array_equal(through(pcm, rate_hz), pcm)
+
+
+def test_channels_do_not_mix():
+    pcm = whole_samples(4000, 3)
+    pcm[:, 1] = 0.0
+    assert np.array_equal(through(pcm, 8000), pcm)
+
+
+def test_level_0_leaves_the_audio_alone():
+    pcm = whole_samples(4000, 2)
+    assert np.array_equal(through(pcm, 16000, level=0), pcm)
+
+
+@pytest.mark.parametrize("rate_hz", [11025, 22050, 44100, 48000])
+def test_any_rate_keeps_length_and_time(rate_hz):
+    t = np.arange(rate_hz, dtype=np.float64) / rate_hz
+    tone = (0.3 * np.sin(2 * np.pi * 700 * t) * np.sin(np.pi * t)).astype(np.float32)[:, None]
+    back = through(tone, rate_hz)
+    assert back.shape == tone.shape
+    assert np.abs(back - tone).max() < 0.003
+
+
+@pytest.mark.parametrize("controls", [{}, {"level": 0}, {"denoise": "none"}], ids=["wet", "dry", "off"])
+@pytest.mark.parametrize(("codec", "least_db"), [("PCMU", 33.0), ("PCMA", 33.0), ("G722", 25.0)])
+def test_a_codec_is_heard_in_its_place(codec, least_db, controls):
+    clean, rate_hz = soundfile.read(AUDIO / "clean_8k.wav", dtype="float32", always_2d=True)
+    back = through(clean[:32000], rate_hz, codec, **controls)
+    error = back - clean[:32000]
+    difference = 10 * np.log10(np.sum(clean[:32000] ** 2) / np.sum(error**2))
+    assert least_db < difference < 60
+
+
+def test_an_empty_recording_stays_empty():
+    assert through(np.zeros((0, 2), np.float32), 44100).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype"), [("x.wav", "PCM_24"), ("x.wav", "FLOAT"), ("x.flac", "PCM_16"), ("x.wav", "ULAW")]
+)
+def test_a_file_keeps_rate_channels_length_and_sample_type(tmp_path, name, subtype):
+    soundfile.write(tmp_path / name, whole_samples(22050, 2), 22050, subtype=subtype)
+    report = denoise_file(tmp_path / name, tmp_path / f"out_{name}", PASSTHROUGH, "L16", nothing)
+    before, after = soundfile.info(tmp_path / name), soundfile.info(tmp_path / f"out_{name}")
+    assert (after.samplerate, after.channels, after.frames, after.subtype) == (22050, 2, 22050, subtype)
+    assert before.format == after.format
+    assert report.seconds == 1.0
+
+
+def test_not_a_number_is_silence_not_a_crash(tmp_path):
+    pcm = whole_samples(1600, 1)
+    pcm[800:810] = np.nan
+    pcm[900] = np.inf
+    soundfile.write(tmp_path / "x.wav", pcm, 8000, subtype="FLOAT")
+    denoise_file(tmp_path / "x.wav", tmp_path / "y.wav", PASSTHROUGH, "L16", nothing)
+    assert np.isfinite(soundfile.read(tmp_path / "y.wav")[0]).all()
+
+
+def test_progress_adds_up_to_the_recording(tmp_path):
+    told: list[float] = []
+    soundfile.write(tmp_path / "x.wav", np.zeros(8000), 8000)
+    denoise_file(tmp_path / "x.wav", tmp_path / "y.wav", PASSTHROUGH, "L16", told.append)
+    assert sum(told) == pytest.approx(1.0, abs=0.03)
+
+
+def test_an_unknown_codec_is_the_callers_fault():
+    with pytest.raises(CallerError, match="codec OPUS: unknown; the codecs are L16, PCMU, PCMA, G722"):
+        through(np.zeros((10, 1), np.float32), 8000, "OPUS")
+
+
+@pytest.mark.parametrize("codec", ["L16", "PCMU"])
+def test_the_standard_model_takes_the_noise_and_leaves_the_speech(tmp_path, codec):
+    target = tmp_path / "clean.wav"
+    denoise_file(AUDIO / "noisy_8k.wav", target, Config(), codec, nothing)
+    clean, noisy, after = (
+        soundfile.read(path, dtype="float32")[0] for path in (AUDIO / "clean_8k.wav", AUDIO / "noisy_8k.wav", target)
+    )
+    level = frame_levels_db(clean, 8000)
+    heard = np.arange(len(level)) >= 50
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(level, 5, mode="edge"), 11).max(axis=1)
+    assert change_db(noisy, after, heard & (around < -60), 8000) < -10
+    assert abs(change_db(clean, after, heard & (level > level.max() - 20), 8000)) < 2
