@@ -63,6 +63,8 @@ def _refuse_unbuilt(request: ng.Request) -> None:
         raise CallerError(f"transport-protocol {transport} is not built yet: use RTP/AVP")
     if request.codec:
         raise CallerError(f"codec {', '.join(sorted(request.codec))} is not built yet: transcoding is not there")
+    if any(str(key).lower().replace(".", "") == "t38" for key in request.extra):
+        raise CallerError("T.38 gatewaying is not built yet: T.38 is relayed as it is, without the T.38 flag")
 
 
 def carried(media: sdp.Media) -> bool:

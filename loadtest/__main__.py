@@ -19,7 +19,8 @@ comes back. A leg is one received stream of 50 packets a second (PCMU, 20 ms); a
 EPILOG = """\
 A stage holds when no packet of its measured seconds is lost, nothing was left dry for lack of time, and the 99th
 percentile of the added delay (10 ms of it algorithmic) is within the limit. It is invalid, and no result, when the
-generator itself was above 80 % of its core or sent more than 2 ms late at p99: leave the machine alone while it runs.
+generator itself was above 80 % of its core or sent more than 2 ms late at p99. Leave the machine alone while it runs;
+as root, what is measured and what measures it also go before other programs.
 
 parts:
   denoise    the most denoised legs, delay at 50 legs, memory at 1,000, 20 legs against `denoise-gateway file`

@@ -79,9 +79,7 @@ class Gateway:
         config.write_text(yaml.safe_dump(self._config(slots) | settings))
         self._log = open(Path(self._folder.name) / "log", "w+b")  # noqa: SIM115  (lives as long as the process)
         begun = time.monotonic()
-        self._process = subprocess.Popen(
-            [*gateway_command(), "serve", "--config", str(config)], stdout=self._log, stderr=self._log
-        )
+        self._process = processes.start([*gateway_command(), "serve", "--config", str(config)], self._log)
         try:
             self._wait_ready(begun + START_S)
         except PeerError:
@@ -90,6 +88,8 @@ class Gateway:
         self.ready_s = time.monotonic() - begun
         self.worker = self._find_worker()
         processes.pin(self.worker, {media_core})
+        processes.prefer(self._process.pid)
+        processes.prefer(self.worker)
 
     def _config(self, slots: int) -> dict[str, object]:
         return {
@@ -172,7 +172,7 @@ class Rtpengine:
             f"--port-min={PORT_MIN}", f"--port-max={PORT_MAX}", "--num-threads=1", "--log-level=3", "--log-stderr",
         ]  # fmt: skip
         begun = time.monotonic()
-        self._process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = processes.start([program, *options], subprocess.DEVNULL)
         try:
             self._wait_ready(begun + START_S)
         except PeerError:
@@ -180,6 +180,7 @@ class Rtpengine:
             raise
         self.ready_s = time.monotonic() - begun
         processes.pin(self._process.pid, {media_core})
+        processes.prefer(self._process.pid)
 
     def _wait_ready(self, deadline: float) -> None:
         while time.monotonic() < deadline and self._process.poll() is None:

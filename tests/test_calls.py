@@ -540,6 +540,7 @@ def test_a_required_mux_advertises_no_rtcp_port():
         (ALICE, {"ice": "force"}, "ICE=remove"),
         (ALICE, {"transport_protocol": "RTP/SAVP"}, "RTP/AVP"),
         (ALICE, {"codec": {"transcode": ("PCMA",)}}, "transcod"),
+        (ALICE + FAX, {"extra": {"T.38": ["decode"]}}, "T.38"),
         (ALICE, {"controls": ng.Controls(model="huge")}, "standard"),
         ("v=0\n", {}, "o="),
         (None, {}, "No SDP"),

@@ -189,7 +189,8 @@ class _Draft:
             case "from-interface" | "to-interface":
                 self.interfaces[int(key == "to-interface")] = _text(key, value)
             case "tos":
-                self.numbers[key] = _number(key, value, 255)
+                if str(value) != "-1":  # Kamailio's "leave it as it is"
+                    self.numbers[key] = _number(key, value, 255)
             case "delete-delay":
                 self.numbers[key] = _number(key, value, 86400)
             case _:

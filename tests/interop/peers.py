@@ -106,9 +106,9 @@ class Site:
     def start_rtpengine(self) -> Process:
         """Debian's rtpengine in userspace: a peer known to be good, to test the tests."""
         address = self.network.gateway
-        command = ["rtpengine", "--foreground", "--log-stderr", "--log-level=6", "--table=-1", "--num-threads=2"]
+        command = ["rtpengine", "--config-file=none", "--foreground", "--log-stderr", "--log-level=6", "--table=-1"]
         command += [f"--interface={address}", f"--listen-ng={address}:{NG_PORT}", "--port-min=30000"]
-        command += [f"--listen-cli={address}:2224", f"--pidfile={self.directory}/pid", "--port-max=30999"]
+        command += ["--num-threads=2", f"--pidfile={self.directory}/pid", "--port-max=30999"]
         return self.start("rtpengine", command)
 
     def start_proxy(self, address: str, **defines: str) -> Process:

@@ -108,6 +108,10 @@ def test_flags_inside_flags_are_not_followed() -> None:
     assert request(flags=["flags=" * 9000 + "x", "rtpp-flags=asymmetric"]).flags == frozenset()
 
 
+def test_kamailios_tos_of_minus_one_says_nothing() -> None:
+    assert request(TOS=-1).tos is None and request(TOS="-1").tos is None
+
+
 def test_an_empty_value_says_nothing() -> None:
     assert request(rtpp_flags="denoise= label= TOS= media-address= direction=", to_tag="", tos="") == request()
 
