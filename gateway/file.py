@@ -92,10 +92,9 @@ def denoise_pcm(
 
 def _delay(line: _Line, controls: DenoiseConfig, engine: Engine) -> int:
     """Samples by which the other party hears later: the engine, and G.722 once for the phones, once more for us."""
-    denoised = controls.denoise == "both"
-    wet = denoised and controls.level > 0 and controls.bypass != "on"
-    codec = G722_DELAY * (1 + wet) if line.name == "G722" else 0
-    return codec + (engine.delay if denoised else 0)
+    delayed = controls.denoise == "both"
+    codec = G722_DELAY * (1 + delayed) if line.name == "G722" else 0
+    return codec + (engine.delay if delayed else 0)
 
 
 def _call(pcm: Floats, line: _Line, controls: DenoiseConfig, engines: dict[int, Engine], progress: Progress) -> Floats:

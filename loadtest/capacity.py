@@ -118,10 +118,10 @@ class Capacity:
             self._note(f"{what}: the generator was at its limit; more than {search.best} legs may be held")
 
     def _attempt(self, peer: Peer, what: str, legs: int, algorithmic_ms: float) -> Tried | None:
-        """One stage; None when the calls could not be placed."""
+        """One stage; None when the calls could not be placed or the peer broke."""
         try:
             stage, capture = run_stage(peer, self._bench, legs, what == "denoised", algorithmic_ms)
-        except NgError as fault:
+        except (NgError, PeerError) as fault:
             self._note(f"{what}, {legs} legs: {fault}")
             return None
         return self._keep(what, stage, capture)
@@ -151,12 +151,15 @@ class Capacity:
         capture = self._best_capture("denoised")
         if capture is None:
             return
-        environment = {"DENOISE_GATEWAY_ENGINE__KIND": self._options.engine}
+        settings = {"DENOISE_GATEWAY_ENGINE__KIND": self._options.engine}
         if self._options.model:
-            environment["DENOISE_GATEWAY_ENGINE__MODEL"] = self._options.model
-        os.environ.update(environment)
+            settings["DENOISE_GATEWAY_ENGINE__MODEL"] = self._options.model
         delay_samples = round(ALGORITHMIC_MS * RATE_HZ / 1000)
-        self.report.same = same.with_file(capture, [*gateway_command(), "file"], delay_samples)
+        try:
+            self.report.same = same.with_file(capture, [*gateway_command(), "file"], delay_samples, settings)
+        except same.SamenessError as error:
+            self._note(f"not compared with `denoise-gateway file`: {error}")
+            return
         self._say(f"same as file: {self.report.same.legs_identical} of {self.report.same.legs} legs")
 
     def _best_capture(self, what: str) -> Capture | None:

@@ -29,7 +29,8 @@ def linear_to_ulaw(pcm: npt.NDArray[np.int16]) -> Bytes:
     magnitude = np.minimum(np.abs(pcm.astype(np.int32)) >> 2, 8158) + 33
     segment = np.maximum(np.log2(magnitude).astype(np.int32) - 5, 0)
     mantissa = (magnitude >> (segment + 1)) & 0x0F
-    return (~(((pcm < 0) << 7) | (segment << 4) | mantissa) & 0xFF).astype(np.uint8)
+    payload: Bytes = (~(((pcm < 0) << 7) | (segment << 4) | mantissa) & 0xFF).astype(np.uint8)
+    return payload
 
 
 def ulaw_to_linear(payload: Bytes) -> npt.NDArray[np.int16]:
@@ -58,7 +59,8 @@ class Material:
         noise = _cut(self.noises[rng.integers(len(self.noises))], samples, rng)
         noise = noise * 10 ** (-rng.uniform(0, 20) / 20)
         pcm = np.clip((speech + noise) * 32767, -32768, 32767).astype(np.int32)
-        return ULAW_OF_INT16[pcm + 32768].reshape(frames, FRAME)
+        payloads: Bytes = ULAW_OF_INT16[pcm + 32768].reshape(frames, FRAME)
+        return payloads
 
     def loops(self, legs: int, frames: int) -> Bytes:
         """Payloads of all legs: uint8 [legs, frames, 160]."""
@@ -111,7 +113,7 @@ def _noises(speech: Floats) -> list[Floats]:
     coloured = [np.fft.irfft(spectrum / hz**slope, n) for slope in (0.0, 0.5, 1.0)]
     t = np.arange(n) / RATE_HZ
     hum = sum(np.sin(2 * np.pi * 50 * k * t) / k for k in range(1, 16)) + 0.05 * rng.standard_normal(n)
-    babble = sum(np.resize(np.roll(speech, -int(at)), n) for at in rng.integers(len(speech), size=6))
+    babble = np.sum([np.resize(np.roll(speech, -int(at)), n) for at in rng.integers(len(speech), size=6)], axis=0)
     return [_at_level(noise.astype(np.float32)) for noise in (*coloured, hum, babble)]
 
 

@@ -67,7 +67,7 @@ class Outbox:
     def send(self, first: int, count: int) -> int:
         """Send packets `first` to `first + count`; returns how many the kernel took, from the first on."""
         sent = _sendmmsg(self._fd, self._at + first * MESSAGE.itemsize, count, socket.MSG_DONTWAIT)
-        return max(sent, 0)
+        return max(int(sent), 0)
 
 
 class Inbox:
@@ -92,7 +92,7 @@ class Inbox:
                 break
             at = self._at + filled * MESSAGE.itemsize
             got = _recvmmsg(sock.fileno(), at, self.rows - filled, socket.MSG_DONTWAIT, None)
-            filled += max(got, 0)
+            filled += max(int(got), 0)
         return filled
 
     def lengths(self, count: int) -> npt.NDArray[np.uint32]:

@@ -3,7 +3,6 @@
 import re
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -124,20 +123,18 @@ class Gateway:
         return Path(self._log.name).read_text(errors="replace")[-2000:]
 
     def read(self) -> Reading:
-        """Counters from /metrics and /proc."""
-        with urllib.request.urlopen(f"http://{self._admin}/metrics", timeout=5) as answer:
-            samples = list(_SAMPLE.findall(answer.read().decode()))
+        """Counters from /metrics and /proc. Raises PeerError when it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://{self._admin}/metrics", timeout=5) as answer:
+                samples = list(_SAMPLE.findall(answer.read().decode()))
+            media_cpu_s = processes.cpu_s(self.worker)
+        except OSError as error:
+            raise PeerError(f"the gateway gives no metrics: {error}\n{self.log()}") from None
         seconds = {_label(labels, "stage"): float(v) for name, labels, v in samples if name == "stage_seconds_total"}
         frames = {_label(labels, "path"): float(v) for name, labels, v in samples if name == "frames_total"}
         shed = sum(float(value) for name, _, value in samples if name == "legs_shed")
-        return Reading(
-            processes.cpu_s(self.worker),
-            time.monotonic(),
-            seconds,
-            frames.get("wet", 0.0),
-            frames.get("dry", 0.0),
-            shed,
-        )
+        wet, dry = frames.get("wet", 0.0), frames.get("dry", 0.0)
+        return Reading(media_cpu_s, time.monotonic(), seconds, wet, dry, shed)
 
     def rss_mb(self) -> tuple[float, float]:
         """Of the media worker, and of all processes."""
@@ -172,7 +169,8 @@ class Rtpengine:
             f"--port-min={PORT_MIN}", f"--port-max={PORT_MAX}", "--num-threads=1", "--log-level=3", "--log-stderr",
         ]  # fmt: skip
         begun = time.monotonic()
-        self._process = processes.start([program, *options], subprocess.DEVNULL)
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
+        self._process = processes.start([program, *options], self._log)
         try:
             self._wait_ready(begun + START_S)
         except PeerError:
@@ -193,16 +191,23 @@ class Rtpengine:
                 time.sleep(0.05)
             finally:
                 client.close()
-        raise PeerError("rtpengine did not answer a ping")
+        raise PeerError(f"rtpengine did not answer a ping:\n{self.log()}")
 
     def read(self) -> Reading:
         """CPU time only: rtpengine says nothing of stages."""
+        if not self.alive():
+            raise PeerError("rtpengine has died")
         return Reading(processes.cpu_s(self._process.pid), time.monotonic())
 
     def rss_mb(self) -> tuple[float, float]:
         """It is one process."""
         rss = processes.rss_mb(self._process.pid)
         return rss, rss
+
+    def log(self) -> str:
+        """The end of what it wrote."""
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")[-2000:]
 
     def alive(self) -> bool:
         """Whether it runs."""
@@ -211,6 +216,7 @@ class Rtpengine:
     def stop(self) -> None:
         """End it."""
         processes.end(self._process)
+        self._log.close()
 
 
 def gateway_command() -> list[str]:

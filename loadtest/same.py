@@ -1,8 +1,9 @@
 """Is a call's audio what `denoise-gateway file` makes of the same audio, whoever shared its batches?"""
 
+import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from loadtest.material import RATE_HZ, ulaw_to_linear
 from loadtest.stage import Capture
 
 FILE_TIMEOUT_S = 120.0
+NO_SETTINGS: Mapping[str, str] = {}
+
+
+class SamenessError(Exception):
+    """The file command did not make its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +34,31 @@ class Sameness:
     """In 16-bit steps."""
 
 
-def with_file(capture: Capture, command: Sequence[str], delay_samples: int) -> Sameness:
+def with_file(
+    capture: Capture, command: Sequence[str], delay_samples: int, settings: Mapping[str, str] = NO_SETTINGS
+) -> Sameness:
     """Compare captured legs with what `command IN OUT --codec PCMU` makes of them, one channel a leg.
 
-    delay_samples: how much later the call's audio is. Raises subprocess.CalledProcessError when the command fails.
+    delay_samples: how much later the call's audio is; settings: environment variables besides the present ones.
+    Raises SamenessError when the command fails.
     """
     said = _columns(capture)
     with tempfile.TemporaryDirectory(prefix="loadtest-") as folder:
         source, target = Path(folder) / "said.wav", Path(folder) / "clean.wav"
         soundfile.write(source, said, RATE_HZ, subtype="PCM_16")
-        subprocess.run(
-            [*command, str(source), str(target), "--codec", "PCMU"],
-            check=True, timeout=FILE_TIMEOUT_S, capture_output=True,
-        )  # fmt: skip
+        _run([*command, str(source), str(target), "--codec", "PCMU"], settings)
         clean, _ = soundfile.read(target, dtype="int16", always_2d=True)
     return _compare(capture, clean, delay_samples)
+
+
+def _run(command: Sequence[str], settings: Mapping[str, str]) -> None:
+    environment = {**os.environ, **settings}
+    try:
+        subprocess.run(command, env=environment, check=True, timeout=FILE_TIMEOUT_S, capture_output=True)
+    except subprocess.CalledProcessError as error:
+        raise SamenessError(error.stderr.decode(errors="replace").strip()) from None
+    except subprocess.TimeoutExpired:
+        raise SamenessError(f"the file command took more than {FILE_TIMEOUT_S:.0f} s") from None
 
 
 def untouched(capture: Capture) -> Sameness:

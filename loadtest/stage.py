@@ -167,8 +167,11 @@ class Generator:
         self._process.join()
 
     def result(self) -> tuple[Media, Capture]:
-        """Wait for the end of the stage."""
-        media, capture = self._results.recv()
+        """Wait for the end of the stage. Raises RuntimeError when the generator broke."""
+        try:
+            media, capture = self._results.recv()
+        except EOFError:
+            raise RuntimeError("the generator's process ended without a result") from None
         return media, capture
 
 

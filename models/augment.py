@@ -16,7 +16,7 @@ PROGRESS = (
     ((350.0, 440.0), (8.0, 0.0)), ((440.0, 480.0), (2.0, 4.0)), ((480.0, 620.0), (0.5, 0.5)),
     ((480.0, 620.0), (0.25, 0.25)), ((400.0, 450.0), (0.4, 0.2)), ((400.0,), (0.375, 0.375)),
     ((950.0,), (0.33, 0.0)), ((1400.0,), (0.33, 0.0)), ((1800.0,), (0.33, 0.0)), ((440.0,), (0.2, 3.0)),
-    ((1100.0,), (0.5, 3.0)), ((2100.0,), (3.0, 0.1)), ((2100.0,), (8.0, 0.0)), ((1000.0,), (1.0, 0.2)),
+    ((1100.0,), (0.5, 3.0)), ((1100.0,), (0.5, 0.5)), ((1100.0,), (4.0, 0.2)), ((1300.0,), (0.6, 0.6)), ((2100.0,), (3.0, 0.1)), ((2100.0,), (8.0, 0.0)), ((1000.0,), (1.0, 0.2)),
 )  # fmt: skip
 """Dial, busy, ringing, special and fax tones: frequencies in hertz, seconds (on, off). ITU-T E.180, T.30, V.25."""
 
@@ -122,9 +122,9 @@ def tones(rng: Rng, size: int, rate: int) -> np.ndarray:
 
 def dtmf(rng: Rng, size: int, rate: int) -> np.ndarray:
     out = np.zeros(size, np.float32)
-    at = int(rng.uniform(0, 0.5) * rate)
+    at, longest = int(rng.uniform(0, 0.5) * rate), rng.choice([0.3, 3.0])  # a digit may be held
     while at < size:
-        length = min(int(rng.uniform(0.05, 0.3) * rate), size - at)
+        length = min(int(rng.uniform(0.05, longest) * rate), size - at)
         t = np.arange(length) / rate
         low, high, twist = rng.choice(DTMF_ROWS), rng.choice(DTMF_COLUMNS), rng.uniform(0.5, 1.6)
         out[at : at + length] = 0.25 * (np.sin(2 * np.pi * low * t) + twist * np.sin(2 * np.pi * high * t))

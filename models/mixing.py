@@ -19,7 +19,7 @@ from models.data import RATE, Pools
 
 SPEEDS = np.array([0.82, 0.9, 1.0, 1.0, 1.0, 1.1, 1.2])
 KINDS = ("noisy", "clean", "music", "tone", "noise")
-KIND_SHARES = (0.66, 0.12, 0.09, 0.06, 0.07)
+KIND_SHARES = (0.6, 0.11, 0.09, 0.13, 0.07)
 Example = tuple[np.ndarray, np.ndarray, np.float32, np.ndarray]
 
 

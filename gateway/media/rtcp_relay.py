@@ -9,6 +9,7 @@ from typing import NamedTuple
 from gateway.errors import PeerError
 from gateway.media.legs import RAW
 from gateway.media.pipeline import Pipeline
+from gateway.media.voice import tail_bytes
 from gateway.protocol import rtcp, rtp
 
 
@@ -71,4 +72,5 @@ class RtcpRelay:
         codec = int(pipeline.voice.last_codec[slot])
         if not pipeline.legs.delayed[slot] or codec < 0:
             return 0
-        return pipeline.voice.units(pipeline.legs.codecs[codec])
+        known = pipeline.legs.codecs[codec]
+        return pipeline.voice.units(known) * tail_bytes(known) // known.frame_bytes

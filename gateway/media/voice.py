@@ -37,9 +37,9 @@ class Voice:
         self.last_codec = np.full(n, -1, np.int64)
         self.expected_timestamp = np.zeros(n, np.int64)
         self.tail = np.zeros((n, TAIL_BYTES), np.uint8)
-        """The last 10 ms of payload, not sent yet."""
+        """The end of the payload, not sent yet; see `tail_bytes`."""
         self.tail_pcm = np.zeros((n, TAIL_SAMPLES), np.float32)
-        """The same, decoded; kept while the engine runs on the row."""
+        """The last 10 ms, decoded; kept while the engine runs on the row."""
         self.wet = np.zeros(n, np.float32)
         """Share of denoised audio in what left last, 0..1."""
         self.warming = np.zeros(n, np.int64)
@@ -122,7 +122,7 @@ class Voice:
         if len(other):
             codec.reset(other)
         self.last_codec[slots] = index
-        self.tail[slots, : codec.frame_bytes] = codec.silence
+        self.tail[slots, : tail_bytes(codec)] = codec.silence
         self.tail_pcm[slots] = 0.0
         long = slots[(frames < 0) | (frames > CONCEAL_FRAMES)] if not len(other) else slots
         self._start_engine(codec, long, warm=0)
@@ -150,12 +150,13 @@ class Voice:
         slots, fading, frames = slots[heard], np.ascontiguousarray(fading[heard]), frames[heard]
         last = fading[np.arange(len(slots)), frames - 1]
         self.tail_pcm[slots, :hop] = last
-        self.tail[slots, : codec.frame_bytes] = codec.encode(slots, last)
+        end = tail_bytes(codec)
+        self.tail[slots, end - codec.frame_bytes : end] = codec.encode(slots, last)
         self._run(codec.rate, slots, fading, frames)
 
     def _delay(self, codec: Codec, slots: Ints, payload: Bytes) -> Bytes:
-        """The sender's bytes, late by 10 ms on legs that carry the delay; always a copy."""
-        size, tail = payload.shape[1], codec.frame_bytes
+        """The sender's bytes, late by as much as denoised audio on legs that carry the delay; always a copy."""
+        size, tail = payload.shape[1], tail_bytes(codec)
         late = self._legs.delayed[slots]
         if not late.any():
             return payload.copy()
@@ -228,6 +229,11 @@ class Voice:
         self.warming[slots] = np.maximum(self.warming[slots] - frames, 0)
         self.wet[slots] = course[:, -1]
         return course[:, :-1], course[:, 1:]
+
+
+def tail_bytes(codec: Codec) -> int:
+    """Delay of the content in payload bytes: a frame, and what coding it anew takes (G.722: 1.4 ms)."""
+    return codec.frame_bytes + codec.coding_bytes
 
 
 def mix(dry: Floats, wet: Floats, before: Floats, after: Floats) -> Floats:

@@ -147,3 +147,28 @@ def test_a_mix_begins_and_ends_at_its_shares():
     dry, wet = np.zeros((1, 1, 80), np.float32), np.ones((1, 1, 80), np.float32)
     course = mix(dry, wet, np.array([[0.0]], np.float32), np.array([[0.5]], np.float32))[0, 0]
     assert course[0] == 0.0 and course[-1] == pytest.approx(0.5, abs=0.01) and np.all(np.diff(course) > 0)
+
+
+@pytest.mark.parametrize("codec", ALL_CODECS)
+def test_dry_and_denoised_audio_are_equally_late_in_every_codec(codec):
+    """A tone through a network that changes nothing, against the same tone bypassed."""
+    heard = {}
+    for bypass in ("on", "off"):
+        table = codecs.build(1)
+        phone, far_phone = codecs.build(1)[codec], codecs.build(1)[codec]
+        legs = Legs(1, table)
+        voice = Voice(legs, {phone.rate: PassthroughEngine(phone.rate, 1)})
+        payload_type = Payload(0, codec[0], codec[1], 1, 0)
+        legs.open(LegSpec(slot=0, generation=1, call_id="call", payloads=(payload_type,), bypass=bypass))
+        voice.open_leg(0)
+        noise = np.random.default_rng(0).normal(0, 0.1, (1, 20 * phone.rate // 50)).astype(np.float32)
+        one, units = np.ones(1, np.int64), 2 * voice.units(phone)
+        packets = []
+        for i, pcm in enumerate(np.split(noise, 20, axis=1)):
+            sent = voice.process(
+                legs.codecs.index(table[codec]), 0 * one, i * units * one, 0 * one, one == 0, phone.encode(0 * one, pcm)
+            )  # fmt: skip
+            packets.append(far_phone.decode(0 * one, sent)[0])
+        heard[bypass] = np.concatenate(packets)[phone.rate // 10 :]
+    apart = np.correlate(heard["on"], heard["off"][100:-100], "valid")
+    assert int(np.argmax(apart)) == 100

@@ -24,6 +24,8 @@ class Codec(Protocol):
     """Sampling rate of the PCM in Hz; for G.722 not the RTP clock."""
     frame_bytes: int
     """Payload bytes in 10 ms."""
+    coding_bytes: int
+    """Payload bytes by which decoding and encoding again delays the content."""
     silence: int
     """The byte that fills a silent payload."""
     failures: int

@@ -18,6 +18,7 @@ class L16:
     def __init__(self, rate: int) -> None:
         self.rate = rate
         self.frame_bytes = rate // 100 * 2
+        self.coding_bytes = 0
 
     def decode(self, slots: Ints, payload: Bytes) -> Floats:
         """See `Codec.decode`."""
