@@ -35,6 +35,7 @@ class Held(NamedTuple):
 
     slot: int
     datagram: bytes
+    arrived_s: float
 
 
 class Pipeline:
@@ -46,6 +47,7 @@ class Pipeline:
         self.slab = np.zeros((rows, ROW_BYTES), np.uint8)
         self.lengths = np.zeros(rows, np.int64)
         self.slots = np.zeros(rows, np.int64)
+        self._arrived_s = np.zeros(rows)
         self.legs = Legs(slots, codecs.build(slots))
         self.streams = Streams(self.legs, hold_s, np.random.default_rng(seed))
         self.voice = Voice(self.legs, engines)
@@ -80,7 +82,7 @@ class Pipeline:
 
         `lengths` and `slots` of these rows are the caller's; now: seconds, monotonic.
         """
-        count = self._rejoin(count)
+        count = self._rejoin(count, now)
         kind = self.legs.kind[self.slots[:count]]
         relayed = np.flatnonzero(kind == RAW)
         arrivals = self._parse(np.flatnonzero(kind == AUDIO))
@@ -91,12 +93,13 @@ class Pipeline:
         self._count_raw(relayed, now)
         return self._outgoing(rows)
 
-    def _rejoin(self, count: int) -> int:
+    def _rejoin(self, count: int, now: float) -> int:
         """Lay held packets behind the received ones."""
+        self._arrived_s[:count] = now
         room = len(self.slab) - count
-        for slot, datagram in self.held[:room]:
+        for slot, datagram, arrived_s in self.held[:room]:
             self.slab[count, : len(datagram)] = np.frombuffer(datagram, np.uint8)
-            self.lengths[count], self.slots[count] = len(datagram), slot
+            self.lengths[count], self.slots[count], self._arrived_s[count] = len(datagram), slot, arrived_s
             count += 1
         self.held = self.held[room:]
         return count
@@ -110,7 +113,7 @@ class Pipeline:
         good = headers.valid & ~headers.rtcp
         arrivals = Arrivals(
             rows, slots, headers.sequence, headers.timestamp, headers.ssrc, headers.payload_type, headers.marker,
-            headers.size, headers.offset,
+            headers.size, headers.offset, self._arrived_s[rows],
         )  # fmt: skip
         if good.all():
             return arrivals
@@ -124,10 +127,11 @@ class Pipeline:
 
     def _hold(self, admitted: Admitted) -> None:
         waiting = np.flatnonzero(admitted.verdict == HOLD)
+        arrived_s = admitted.packets.arrived_s
         for i in waiting.tolist():
             row, slot = int(admitted.packets.rows[i]), int(admitted.packets.slots[i])
             if sum(held.slot == slot for held in self.held) < HELD_PER_SLOT:
-                self.held.append(Held(slot, self.slab[row, : self.lengths[row]].tobytes()))
+                self.held.append(Held(slot, self.slab[row, : self.lengths[row]].tobytes(), float(arrived_s[i])))
             else:
                 self.streams.count("dropped_held")
 

@@ -38,6 +38,7 @@ class Arrivals(NamedTuple):
     marker: Bools
     size: Ints
     offset: Ints
+    arrived_s: npt.NDArray[np.float64]
 
     def take(self, which: npt.NDArray[np.intp] | Bools) -> "Arrivals":
         """The chosen packets, in the chosen order."""
@@ -65,7 +66,6 @@ class Streams:
         self.expected = np.zeros(n, np.int64)
         self.seen = np.zeros(n, np.uint64)
         """Bit b: the packet `expected - 1 - b` has come."""
-        self.hold_until = np.zeros(n)
         self.bad_sequence = np.full(n, -1, np.int64)
         self.last_s = np.zeros(n)
         self.sequence_offset = np.zeros(n, np.int64)
@@ -89,7 +89,7 @@ class Streams:
 
     def open_leg(self, slot: int) -> None:
         """Zero the row and draw an SSRC for what is sent to the leg's party."""
-        for column in (self.expected, self.hold_until, self.last_s, self.seen, self.out_s):
+        for column in (self.expected, self.last_s, self.seen, self.out_s):
             column[slot] = 0
         for flag in (self.open, self.restarted, self.fresh):
             flag[slot] = False
@@ -157,7 +157,6 @@ class Streams:
         self.expected[slot] = packets.sequence[i]
         self.seen[slot] = 0
         self.open[slot] = False
-        self.hold_until[slot] = 0.0
         self.bad_sequence[slot] = -1
         self.last_s[slot] = now
         self._transit_s[slot] = 0.0
@@ -186,6 +185,7 @@ class Streams:
         """Decide on the packets of one slot, in order of their sequence numbers."""
         slot = int(packets.slots[group.start])
         base = int(self.expected[slot])
+        oldest_s = np.minimum.accumulate(packets.arrived_s[group][::-1])[::-1]
         for i in range(group.start, group.stop):
             step = base + int(delta[i]) - int(self.expected[slot])
             if step < 0:
@@ -193,11 +193,10 @@ class Streams:
             elif step > MAX_DROPOUT:
                 verdict[i] = self._resync(packets, i, now)
                 base = int(self.expected[slot]) - int(delta[i]) - 1
-            elif step > 0 and not self._gap_is_final(slot, now):
-                verdict[i] = HOLD
+            elif step > 0 and now < oldest_s[i - group.start] + self._hold_s:
+                verdict[i] = HOLD  # neither it nor a packet behind it has waited long enough
             else:
                 gap[i] = step
-                self.hold_until[slot] = 0.0
                 self._accept(slot, step + 1)
 
     def _look_back(self, slot: int, back: int) -> int:
@@ -224,11 +223,6 @@ class Streams:
         self._accept(slot, 1)
         return ACCEPT
 
-    def _gap_is_final(self, slot: int, now: float) -> bool:
-        if self.hold_until[slot] == 0.0:
-            self.hold_until[slot] = now + self._hold_s
-        return bool(now >= self.hold_until[slot])
-
     def _accept(self, slot: int, step: int) -> None:
         self.expected[slot] += step
         history = int(self.seen[slot]) << step | 1
@@ -239,7 +233,6 @@ class Streams:
         self.expected[slots] += lengths
         shift = np.minimum(lengths, HISTORY - 1).astype(np.uint64)
         self.seen[slots] = self.seen[slots] << shift | (np.uint64(1) << shift) - np.uint64(1)
-        self.hold_until[slots] = 0.0
 
     def _account(self, packets: Arrivals, verdict: npt.NDArray[np.int8], gap: Ints, now: float) -> None:
         accepted = np.flatnonzero(verdict == ACCEPT)
@@ -262,7 +255,8 @@ class Streams:
         out = self._legs.peer[slots]
         sequence = packets.sequence + self.sequence_offset[slots]
         timestamp = packets.timestamp + self.timestamp_offset[slots]
-        marker = packets.marker | self.restarted[slots]
+        markable = (packets.payload_type < 64) | (packets.payload_type >= 96)  # others would look like RTCP (RFC 5761)
+        marker = packets.marker | (self.restarted[slots] & markable)
         self.restarted[slots] = False
         ahead = ((sequence - self.out_sequence[out] + 0x8000) & 0xFFFF) > 0x8000
         fresh = (out >= 0) & (ahead | (self.out_sequence[out] < 0))
