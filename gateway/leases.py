@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from gateway.errors import CallerError
 from gateway.messages import Lease
 
+SMOOTHING = 0.3
+"""Weight of the newest measurement."""
+
 
 class LoadLimitError(CallerError):
     """No worker may take another call now: the proxy should ask another gateway."""
@@ -26,7 +29,7 @@ class Position:
     free: list[int]
     ready: bool = False
     busy: float = 0.0
-    """Share of the last second that the worker was busy, 0..1."""
+    """Share of the last seconds that the worker was busy, 0..1."""
     legs: int = 0
     since_report: int = 0
     """Legs taken since `busy` was measured: their work does not show in it yet."""
@@ -85,6 +88,7 @@ class Leases:
         self.positions[worker].busy = 0.0
 
     def measured(self, worker: int, busy: float) -> None:
-        """busy: share of the last second, 0..1."""
-        self.positions[worker].busy = busy
-        self.positions[worker].since_report = 0
+        """busy: share of the last second, 0..1. One bad second is no load: it counts for SMOOTHING."""
+        position = self.positions[worker]
+        position.busy += SMOOTHING * (busy - position.busy)
+        position.since_report = 0

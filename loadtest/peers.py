@@ -165,7 +165,7 @@ class Rtpengine:
         self.ng = (HOST, processes.free_port(socket.SOCK_DGRAM))
         options = [
             "--config-file=none", f"--listen-cli={HOST}:{processes.free_port(socket.SOCK_STREAM)}",
-            "--table=-1", "--foreground", f"--interface={HOST}", f"--listen-ng={HOST}:{self.ng[1]}",
+            "--table=-1", "--foreground", "--delete-delay=0", f"--interface={HOST}", f"--listen-ng={HOST}:{self.ng[1]}",
             f"--port-min={PORT_MIN}", f"--port-max={PORT_MAX}", "--num-threads=1", "--log-level=3", "--log-stderr",
         ]  # fmt: skip
         begun = time.monotonic()

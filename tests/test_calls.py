@@ -13,11 +13,12 @@ from gateway.calls import Calls, UnknownCallError
 from gateway.config import CallsConfig, Config, DenoiseConfig, MediaConfig
 from gateway.control.sockets import SocketPool
 from gateway.errors import CallerError
-from gateway.leases import Leases
+from gateway.leases import Leases, LoadLimitError
 from gateway.leg_table import Order
 from gateway.legs import Interface
 from gateway.messages import LEG_STATS, CloseLeg, Kind, Latch, Latched, LegSpec, OpenLeg, UpdateLeg
 from gateway.protocol import ng, sdp
+from tests.control.harness import free_ports
 
 ALICE = """v=0
 o=alice 2890844526 2890844526 IN IP4 192.0.2.10
@@ -61,7 +62,7 @@ class Proxy:
         denoise: DenoiseConfig | None = None,
         **media: float,
     ):
-        media_config = MediaConfig(slots=slots, **{"port_min": 45000, "port_max": 45999, **media})
+        media_config = MediaConfig(slots=slots, **{"port_min": 21000, "port_max": 21999, **media})
         config = Config(calls=calls or CallsConfig(), media=media_config, denoise=denoise or DenoiseConfig())
         self.ports = SocketPool(media_config)
         self.leases = Leases(workers, slots)
@@ -570,14 +571,16 @@ def test_ice_is_stripped():
 
 
 def test_ports_that_run_out_refuse_the_call_and_take_nothing():
-    proxy = Proxy(port_min=45000, port_max=45003, port_rest_s=0.0)
+    first = free_ports(4)
+    proxy = Proxy(port_min=first, port_max=first + 3, port_rest_s=0.0)
     proxy.offer()
     assert proxy.ask("offer", sdp=ALICE, call_id="other") == ng.error("Ran out of ports")
     assert len(proxy.calls) == 1 and proxy.ports.in_use == 2 and len(proxy.leases.positions[0].free) == 38
 
 
 def test_a_line_added_without_ports_leaves_the_call_running():
-    proxy = Proxy(port_min=45000, port_max=45003)
+    first = free_ports(4)
+    proxy = Proxy(port_min=first, port_max=first + 3)
     proxy.call()
     assert proxy.ask("offer", sdp=ALICE + VIDEO) == ng.error("Ran out of ports")
     assert len(proxy.specs) == 2 and proxy.ask("query")["state"] == "active"
@@ -596,7 +599,8 @@ def test_session_limit_and_load_limit_speak_as_the_proxy_understands():
 def test_no_new_calls_when_the_workers_cannot_take_them(why):
     proxy = Proxy(slots=2)
     if why == "busy":
-        proxy.leases.measured(0, 0.99)
+        for _ in range(20):
+            proxy.leases.measured(0, 0.99)
     elif why == "full":
         proxy.offer(call_id="first")
     elif why == "draining":
@@ -723,11 +727,22 @@ def test_what_was_latched_is_forgotten_when_the_party_speaks_again():
 
 
 def test_calls_go_to_the_least_loaded_worker_and_stay_whole():
-    proxy = Proxy(workers=2)
+    proxy = Proxy(workers=2, slots=400)
     proxy.leases.measured(0, 0.5)
     for number in range(4):
         proxy.ask("offer", sdp=ALICE, call_id=f"c{number}")
     assert proxy.calls.legs.in_use(0) == 0 and proxy.calls.legs.in_use(1) == 8
+
+
+def test_one_bad_second_is_no_load_limit_but_several_are():
+    leases = Leases(1, 10)
+    leases.set_ready(0, True)
+    leases.measured(0, 1.0)
+    assert leases.choose(2) == 0
+    for _ in range(10):
+        leases.measured(0, 1.0)
+    with pytest.raises(LoadLimitError):
+        leases.choose(2)
 
 
 def test_slots_are_reused_lowest_first_under_a_new_generation():

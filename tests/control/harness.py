@@ -1,8 +1,11 @@
 """A client that asks like a SIP proxy, a phone, and the configuration of a gateway on loopback."""
 
 import asyncio
+import contextlib
 import itertools
 import json
+import random
+import socket
 import struct
 
 from gateway.config import AdminConfig, Config, EngineConfig, InterfaceConfig, MediaConfig, NgConfig
@@ -19,9 +22,20 @@ def loopback_config(**media) -> Config:
         ng=NgConfig(listen=("127.0.0.1:0",)),
         admin=AdminConfig(listen="127.0.0.1:0"),
         interfaces={"default": InterfaceConfig("127.0.0.1")},
-        media=MediaConfig(**{"workers": 1, "slots": 400, "port_min": 46000, "port_max": 47999, **media}),
+        media=MediaConfig(**{"workers": 1, "slots": 800, "port_min": 22000, "port_max": 23999, **media}),
         engine=EngineConfig(kind="passthrough"),
     )
+
+
+def free_ports(count: int) -> int:
+    """The first of so many neighbouring UDP ports that nobody has now, even, below the ephemeral ones."""
+    for first in range(random.randrange(24000, 29000, 2), 32000, 2):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                probe = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                probe.bind(("127.0.0.1", port))
+            return first
+    raise AssertionError("no free ports")
 
 
 class Datagrams(asyncio.DatagramProtocol):
@@ -54,8 +68,8 @@ class Proxy:
 
     cookies = itertools.count()
 
-    def __init__(self, socket: Datagrams, port: int, encoding: str = "bencode") -> None:
-        self.socket, self.port, self.encoding = socket, port, encoding
+    def __init__(self, phone: Datagrams, port: int, encoding: str = "bencode") -> None:
+        self.socket, self.port, self.encoding = phone, port, encoding
 
     async def ask(self, command: str, **keys) -> dict:
         message = {"command": command, **{key.replace("_", "-"): value for key, value in keys.items()}}

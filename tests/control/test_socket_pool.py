@@ -8,20 +8,22 @@ from gateway.config import InterfaceConfig, MediaConfig
 from gateway.control.sockets import SocketPool, resolve
 from gateway.errors import ConfigError
 from gateway.legs import OutOfPortsError
+from tests.control.harness import free_ports
 
 
 @pytest.fixture
 def pool():
-    made = SocketPool(MediaConfig(port_min=48001, port_max=48007, port_rest_s=30.0, dscp=46))
+    first = free_ports(8)
+    made = SocketPool(MediaConfig(port_min=first + 1, port_max=first + 7, port_rest_s=30.0, dscp=46))
     opened = []
-    yield made, lambda now, tos=None: opened.append(made.open("127.0.0.1", tos, now)) or opened[-1]
+    yield first, made, lambda now, tos=None: opened.append(made.open("127.0.0.1", tos, now)) or opened[-1]
     for pair in opened:
         for each in pair.sockets:
             each.close()
 
 
 def test_pairs_are_even_and_odd_non_blocking_and_marked(pool):
-    _, open_pair = pool
+    _, _, open_pair = pool
     pair = open_pair(0.0)
     rtp, rtcp = pair.sockets
     assert pair.port % 2 == 0
@@ -31,9 +33,9 @@ def test_pairs_are_even_and_odd_non_blocking_and_marked(pool):
 
 
 def test_ports_run_out_and_freed_ones_rest(pool):
-    made, open_pair = pool
+    first, made, open_pair = pool
     pairs = [open_pair(0.0) for _ in range(made.capacity)]
-    assert {pair.port for pair in pairs} == {48002, 48004, 48006}
+    assert {pair.port for pair in pairs} == {first + 2, first + 4, first + 6}
     with pytest.raises(OutOfPortsError):
         open_pair(0.0)
     made.close(pairs[1], 10.0)
@@ -43,16 +45,16 @@ def test_ports_run_out_and_freed_ones_rest(pool):
 
 
 def test_a_port_that_another_program_holds_is_passed_over(pool):
-    _, open_pair = pool
+    first, _, open_pair = pool
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
-        stranger.bind(("127.0.0.1", 48003))
-        assert {open_pair(0.0).port, open_pair(0.0).port} == {48004, 48006}
+        stranger.bind(("127.0.0.1", first + 3))
+        assert {open_pair(0.0).port, open_pair(0.0).port} == {first + 4, first + 6}
         with pytest.raises(OutOfPortsError):
             open_pair(0.0)
 
 
 def test_an_ipv6_pair_has_its_traffic_class():
-    pool = SocketPool(MediaConfig(port_min=48010, port_max=48019))
+    pool = SocketPool(MediaConfig(port_min=24000, port_max=24999))
     pair = pool.open("::1", 184, 0.0)
     assert pair.sockets[0].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS) == 184
     pool.close(pair, 0.0)

@@ -83,11 +83,12 @@ async def test_a_stopped_worker_does_not_hold_up_the_control_plane(gateway, prox
         for number in range(60):
             await proxy.call(f"c{number}", 4000, 5000)
         assert (await proxy.ask("query", call_id="first"))["result"] == "ok"
-        assert time.monotonic() - begun < 2.0
+        assert time.monotonic() - begun < 5.0
     finally:
         os.kill(pid, signal.SIGCONT)
     for _ in range(200):
-        if not gateway.workers.places[0].link._queue:
+        link = gateway.workers.places[0].link
+        if link is not None and not link._queue:
             break
         await asyncio.sleep(0.01)
     alice, bob = await datagrams(), await datagrams()

@@ -45,8 +45,7 @@ def test_each_fault_of_the_media_is_named(changed, text):
 @pytest.mark.parametrize(
     ("changed", "text"),
     [
-        ({"legs_shed": 70}, "70 legs shed"),
-        ({"dry_share": 0.02}, "2.0% of the frames dry"),
+        ({"dry_share": 0.02, "legs_shed": 14}, "2.0% of the frames dry, 14 legs shed"),
         ({"alive": False}, "media process died"),
     ],
 )

@@ -18,7 +18,9 @@ packets = st.builds(
     st.sampled_from([0, 0, 0, 13, 101, 111]),
     st.sampled_from([0, 1, 80, 160, 160, 200]),
 )
-batches = st.lists(st.tuples(st.lists(st.one_of(garbage, near_rtp, packets), max_size=8), st.floats(0, 0.2)), max_size=12)
+batches = st.lists(
+    st.tuples(st.lists(st.one_of(garbage, near_rtp, packets), max_size=8), st.floats(0, 0.2)), max_size=12
+)
 
 
 @settings(max_examples=150, deadline=None)
