@@ -44,11 +44,12 @@ def prefer(pid: int) -> None:
 def start(command: list[str], output: IO[bytes] | int) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own that does not outlive us."""
     return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, preexec_fn=_die_with_us
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, preexec_fn=die_with_us
     )
 
 
-def _die_with_us() -> None:
+def die_with_us() -> None:
+    """Called in a child: it ends when the process that started it does, however that ends."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

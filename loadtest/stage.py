@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtest import calls as signalling
+from loadtest import processes
 from loadtest.calls import Call, Leg
 from loadtest.generator import ENDPOINTS, Plan, Recording, run
 from loadtest.matching import match
@@ -176,6 +177,7 @@ class Generator:
 
 
 def _generate(plan: Plan, sockets: Sequence[Any], answer: multiprocessing.connection.Connection) -> None:
+    processes.die_with_us()
     answer.send(evaluate(plan, run(plan, sockets)))
 
 

@@ -73,6 +73,7 @@ class Pipeline:
     def close(self, slot: int) -> None:
         """End a leg."""
         self.legs.close(slot)
+        self.voice.shed[slot] = False
         self.held = [held for held in self.held if held.slot != slot]
         fed = self.streams.fed_by
         fed[fed == slot] = -1

@@ -171,19 +171,24 @@ class Voice:
         pcm = codec.decode(slots, payload)
         frames = pcm.reshape(len(slots), -1, hop)
         clean = self._run(codec.rate, slots, frames, np.full(len(slots), frames.shape[1]))
-        late = np.concatenate([self.tail_pcm[slots, None, :hop], frames[:, :-1]], axis=1)
+        tail = self.tail_pcm[slots, None, :hop]
         self.tail_pcm[slots, :hop] = frames[:, -1]
         self._count(slots, frames.shape[1], wet=clean is not None)
         if clean is None:
             return dry
+        if self._all_wet(slots):
+            return codec.encode(slots, clean.reshape(len(slots), -1))
         before, after = self._fade(slots, frames.shape[1])
-        if before.min() < 1.0 or after.min() < 1.0:
-            clean = mix(late, clean, before, after)
+        clean = mix(np.concatenate([tail, frames[:, :-1]], axis=1), clean, before, after)
         out = codec.encode(slots, clean.reshape(len(slots), -1))
         silent = (before.max(axis=1) == 0.0) & (after.max(axis=1) == 0.0)
-        if silent.any():
-            out[silent] = dry[silent]
+        out[silent] = dry[silent]
         return out
+
+    def _all_wet(self, slots: Ints) -> bool:
+        """Whether every row is denoised and stays so: there is nothing to mix."""
+        stays = self._legs.wanted[slots] & ~self.shed[slots] & (self.wet[slots] == 1.0)
+        return bool(stays.all())
 
     def _count(self, slots: Ints, frames: int, wet: bool) -> None:
         (self.frames_wet if wet else self.frames_dry)[slots] += frames
