@@ -47,8 +47,8 @@ REPORT_SLOTS = 500
 IDLE_S = 0.1
 WAITED_S = 0.0001
 """A poll that took longer found nothing at first."""
-REST_SHARE = 0.25
-LONGEST_GAP_S = 0.005
+REST_SHARE = 0.2
+LONGEST_GAP_S = 0.004
 """Between two batches, as far as rest is concerned: delay is worth more than the last per cent of efficiency."""
 ROWS = 8192
 
