@@ -14,8 +14,8 @@ SHED_SHARE = 0.1
 RESTORE_SHARE = 0.05
 CALM_BUSY = 0.85
 """Busy share below which legs come back."""
-PATIENCE_ROUNDS = 3
-"""Batches in a row that must be too old: one hiccup of the machine is not overload."""
+PATIENCE_S = 0.25
+"""How long every batch must have been too old: a hiccup of the machine, and what it takes to catch up, is no overload."""
 
 
 class Shedding:
@@ -23,15 +23,18 @@ class Shedding:
 
     def __init__(self, pipeline: Pipeline, dry_after_s: float) -> None:
         self._pipeline, self._dry_after_s = pipeline, dry_after_s
-        self._old_rounds = 0
+        self._old_since_s: float | None = None
         self._busy_s = self._idle_s = 0.0
         self._strained = False
 
-    def observe(self, age_s: float) -> None:
+    def observe(self, age_s: float, now: float) -> None:
         """Look at the oldest frame of a batch."""
-        self._old_rounds = self._old_rounds + 1 if age_s > self._dry_after_s else 0
-        if self._old_rounds >= PATIENCE_ROUNDS:
-            self._old_rounds = 0
+        if age_s <= self._dry_after_s:
+            self._old_since_s = None
+        elif self._old_since_s is None:
+            self._old_since_s = now
+        elif now - self._old_since_s >= PATIENCE_S:
+            self._old_since_s = now
             self._strained = True
             self._move(wet=False, share=SHED_SHARE)
 

@@ -125,19 +125,19 @@ class Worker:
             seconds["engine"] += voice_s
             seconds["arrays"] += stepped - received - voice_s
             seconds["send"] += finished - stepped
-            self._count(count, sent, finished - waited_since)
+            self._count(count, sent, finished - waited_since, now)
         seconds["receive"] += received - now
         self._relay_rtcp(now)
         self._announce(now)
         return count
 
-    def _count(self, received: int, sent: int, age_s: float) -> None:
+    def _count(self, received: int, sent: int, age_s: float, now: float) -> None:
         """age_s: the longest a packet of this batch can have been here."""
         self.counters["packets_in"] += received
         self.counters["packets_out"] += sent
         self.counters["batches"] += 1
         self.delay_buckets[bisect_left(DELAY_BOUNDS_MS, age_s * 1000)] += sent
-        self.shedding.observe(age_s)
+        self.shedding.observe(age_s, now)
 
     def _relay_rtcp(self, now: float) -> None:
         arrived = self.sockets.rtcp_datagrams + self.pipeline.rtcp

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.denoise.passthrough import PassthroughEngine
 from gateway.media.pipeline import Pipeline
-from gateway.media.shedding import PATIENCE_ROUNDS, Shedding
+from gateway.media.shedding import PATIENCE_S, Shedding
 from gateway.messages import LegSpec
 
 
@@ -16,9 +16,10 @@ def pipeline():
     return made
 
 
-def strain(shedding: Shedding, rounds: int = PATIENCE_ROUNDS) -> None:
-    for _ in range(rounds):
-        shedding.observe(0.02)
+def strain(shedding: Shedding, seconds: float = PATIENCE_S) -> None:
+    """Batches that are all too old, 10 ms apart."""
+    for i in range(round(seconds * 100) + 1):
+        shedding.observe(0.02, now=100 + i / 100)
 
 
 def test_the_newest_denoised_legs_go_dry_first(pipeline):
@@ -28,9 +29,9 @@ def test_the_newest_denoised_legs_go_dry_first(pipeline):
 
 def test_one_hiccup_sheds_nothing(pipeline):
     shedding = Shedding(pipeline, 0.015)
-    strain(shedding, PATIENCE_ROUNDS - 1)
-    shedding.observe(0.001)
-    strain(shedding, PATIENCE_ROUNDS - 1)
+    strain(shedding, PATIENCE_S - 0.02)
+    shedding.observe(0.001, now=101.0)
+    strain(shedding, PATIENCE_S - 0.02)
     assert not pipeline.voice.shed.any()
 
 
