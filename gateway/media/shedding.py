@@ -15,7 +15,7 @@ RESTORE_SHARE = 0.05
 CALM_BUSY = 0.85
 """Busy share below which legs come back."""
 PATIENCE_S = 0.25
-"""How long every batch must have been too old: a hiccup of the machine, and what it takes to catch up, is no overload."""
+"""How long every batch must have been too old: a hiccup of the machine and catching up after it are no overload."""
 
 
 class Shedding:
