@@ -128,8 +128,10 @@ class Gateway:
         if self._runner is not None:
             await self._runner.cleanup()
         await self.workers.stop()
+        cut_off = len(self.calls)
+        self.calls.end_all("stopped", time.monotonic())
         self.note_ended()
-        log.info("stopped", extra={"calls": len(self.calls)})
+        log.info("stopped", extra={"calls": cut_off})
 
 
 def written(place: tuple[str, int]) -> str:

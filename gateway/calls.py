@@ -251,6 +251,12 @@ class Calls:
         del self._calls[call.call_id]
         self.ended.append(Ended(call.call_id, reason, now - call.created))
 
+    def end_all(self, reason: str, now: float) -> None:
+        """End every call; there are no workers left to tell."""
+        for call in list(self._calls.values()):
+            self._end(call, reason, now)
+        self.legs.take_orders()
+
     def expire(self, now: float) -> list[Order]:
         """End what has been silent or old for too long, and what was deleted with a delay."""
         for call in list(self._calls.values()):

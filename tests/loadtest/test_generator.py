@@ -1,6 +1,6 @@
 """The generator against a small relay: every packet it sends comes back and is matched."""
 
-import select
+import selectors
 import socket
 import threading
 import time
@@ -33,8 +33,15 @@ class Relay:
 
     def _work(self) -> None:
         index = {sock: i for i, sock in enumerate(self.sockets)}
+        with selectors.DefaultSelector() as selector:  # select() ends at descriptor 1023
+            for sock in self.sockets:
+                selector.register(sock, selectors.EVENT_READ)
+            self._relay(selector, index)
+
+    def _relay(self, selector: selectors.BaseSelector, index: dict[object, int]) -> None:
         while not self._stop.is_set():
-            for sock in select.select(self.sockets, [], [], 0.02)[0]:
+            for key, _ in selector.select(0.02):
+                sock = key.fileobj
                 leg, datagram = index[sock], sock.recv(2048)
                 if (leg, self._seen[leg]) != self._drop:
                     self.sockets[leg ^ 1].send(datagram)
