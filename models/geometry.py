@@ -25,6 +25,8 @@ LEVEL_ATTACK, LEVEL_RELEASE = 0.1, 0.003
 FEATURE_SCALE = 0.25
 LEVEL_BAND = (8, 112)
 """Bins whose mean log power is the level: 250 Hz to 3500 Hz, present at both rates."""
+BLOCKS = {8000: 2, 16000: 3}
+"""Residual blocks by rate: most calls are narrow-band, and a block is a quarter of what their network costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,11 @@ class Geometry:
 
     rate: int
     width: int = 160
-    blocks: int = 3
+
+    @property
+    def blocks(self) -> int:
+        """Residual blocks."""
+        return BLOCKS[self.rate]
 
     @property
     def hop(self) -> int:

@@ -96,6 +96,13 @@ class Trainer:
         self.average = state["average"]
         self.steps, self.spent_s, self.hours = state["steps"], state["spent_s"], state["hours"]
 
+    def start_from_deeper(self) -> None:
+        """Begin with the rate's checkpoint of a network with more blocks, less the last ones."""
+        state = torch.load(checkpoint(self.rate), weights_only=True)
+        self.net.load_state_dict({name: state["average"][name] for name in self.net.state_dict()})
+        self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
+        self.hours = state["hours"]
+
     def start_from(self, narrow: Path) -> None:
         widen(torch.load(narrow, weights_only=True)["average"], self.net)
         self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
@@ -139,6 +146,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=data.CACHE)
     parser.add_argument("--resume", action="store_true", help="go on from the rate's checkpoint")
     parser.add_argument("--from-narrow", action="store_true", help="start 16 kHz from the 8 kHz checkpoint")
+    parser.add_argument("--from-deeper", action="store_true", help="start from a checkpoint with more blocks")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--workers", type=int, default=2)
@@ -147,9 +155,12 @@ def main() -> None:
     torch.manual_seed(0)
     if not (args.cache / "index.json").exists():
         data.build_cache(args.data, args.cache)
-    trainer = Trainer(args.rate, args.minutes, PEAK_RATE * (0.7 if args.from_narrow else 1))
+    warm = args.from_narrow or args.from_deeper
+    trainer = Trainer(args.rate, args.minutes, PEAK_RATE * (0.7 if warm else 1))
     if args.from_narrow:
         trainer.start_from(checkpoint(8000))
+    if args.from_deeper:
+        trainer.start_from_deeper()
     if args.resume:
         trainer.resume()
     mixtures = Mixtures(args.cache, args.rate, args.seconds, args.batch, seed=1 + trainer.steps)
