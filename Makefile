@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check demo picture bench clean
+.PHONY: help run test check demo picture bench evaluate listen train clean
 
 help:
 	@echo 'make run       set up, and start the gateway on its defaults; it prints what to put into Kamailio'
@@ -16,6 +16,10 @@ help:
 	@echo 'make check     only ruff and mypy'
 	@echo 'make bench     how many legs one media core holds, beside rtpengine: takes minutes, wants an idle machine'
 	@echo '               make bench ARGS="--quick --json out/capacity.json"'
+	@echo 'make evaluate  our networks beside RNNoise, DeepFilterNet and others, on held-out audio: tables and a plot'
+	@echo '               make evaluate ARGS="--quick"'
+	@echo 'make listen    out/listen.html: the evaluated clips to listen to, with a blind test'
+	@echo 'make train     train a network: make train ARGS="--model standard --rate 8000 --minutes 120 --resume --compile"'
 	@echo 'make picture   the demo, and its picture as docs/before-after.png'
 	@echo 'make clean     remove what was set up'
 
@@ -40,6 +44,16 @@ picture: demo
 bench: .venv/.dev
 	@$(BIN)/python -m loadtest capacity $(ARGS)
 
+evaluate: .venv/.evaluate
+	$(BIN)/python -m models.rivals fetch
+	$(BIN)/python -m models.evaluate $(ARGS)
+
+listen: .venv/.evaluate
+	$(BIN)/python -m models.listen $(ARGS)
+
+train: .venv/.train
+	$(BIN)/python -m models.train $(ARGS)
+
 clean:
 	rm -rf .venv out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -56,3 +70,13 @@ clean:
 	@echo 'setting up .venv with everything for tests ...'
 	@$(PIP) -e '.[dev,bench]'
 	@touch .venv/.run $@
+
+.venv/.evaluate: models/requirements-evaluate.txt .venv/.dev
+	@echo 'setting up .venv for evaluation ...'
+	@$(PIP) -r models/requirements-evaluate.txt
+	@touch $@
+
+.venv/.train: models/requirements-train.txt .venv/.dev
+	@echo 'setting up .venv for training ...'
+	@$(PIP) -r models/requirements-train.txt
+	@touch $@

@@ -12,9 +12,9 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
-from gateway.config import Config
+from gateway.config import ENGINE_KINDS, Config, EngineConfig
 from gateway.config_file import load
-from gateway.errors import GatewayError
+from gateway.errors import CallerError, GatewayError
 
 USAGE_ERROR = 2
 
@@ -52,6 +52,8 @@ examples:
   denoise-gateway file noisy.flac clean.flac --level 50          at most 15 dB less noise
   denoise-gateway file noisy.wav phone.wav --codec PCMU          as a G.711 phone would hear it
   denoise-gateway file noisy.wav clean.wav --music suppress      music counts as noise
+  denoise-gateway file noisy.wav clean.wav --engine rnnoise      another engine, to compare
+  denoise-gateway file noisy.wav clean.wav --model own.yaml      a model of your own (docs/models.md)
 """
 CHECK_EPILOG = """\
 Prints OK and the keys that differ from their defaults (environment included), or the first thing that is wrong.
@@ -105,7 +107,13 @@ def file(options: argparse.Namespace) -> int:
     config = load(options.config, os.environ)
     level = config.denoise.level if options.level is None else options.level
     music = options.music or config.denoise.music
-    config = replace(config, denoise=replace(config.denoise, denoise="both", level=level, music=music))
+    engine = config.engine
+    if options.model and options.engine not in (None, "ort"):
+        raise CallerError(f"--model {options.model}: engine {options.engine} has no models; leave one of the two out")
+    if options.engine or options.model:
+        engine = EngineConfig(options.engine or "ort", options.model or engine.model)
+    denoise = replace(config.denoise, denoise="both", level=level, music=music)
+    config = replace(config, engine=engine, denoise=denoise)
     try:
         seconds = soundfile.info(options.input).duration
     except (soundfile.LibsndfileError, OSError):
@@ -151,6 +159,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--level", type=level, metavar="0..100", help="limit of attenuation, 0.3 dB a step; 100: none")
     command.add_argument("--codec", choices=("L16", "PCMU", "PCMA", "G722"), default="L16", help="of the call (L16)")
     command.add_argument("--music", choices=("pass", "suppress"), help="keep music, or take it for noise")
+    command.add_argument("--engine", choices=ENGINE_KINDS, help="what denoises (ort, our networks and your own)")
+    command.add_argument(
+        "--model", metavar="NAME", help="of engine ort: standard, light, …, or the YAML card of your own"
+    )
     command.add_argument("--config", metavar="FILE", type=Path, help="YAML: its engine and denoise sections are used")
 
     command = _command(commands, "check-config", check_config, "check a configuration file", CHECK_EPILOG)

@@ -5,7 +5,7 @@ encoded by msgspec, so that a media worker gets its configuration as one message
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from msgspec import Meta
 
@@ -13,6 +13,8 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Share = Annotated[float, Meta(gt=0, le=100)]
 Seconds = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
+EngineKind = Literal["ort", "rnnoise", "speex", "passthrough"]
+ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +101,12 @@ class CallsConfig:
 class EngineConfig:
     """The denoising network."""
 
-    kind: Literal["ort", "passthrough"] = "ort"
-    """`ort` (embedded ONNX Runtime) or `passthrough` (no denoising, for measurements)."""
+    kind: EngineKind = "ort"
+    """`ort` (our networks and your own, in an embedded ONNX Runtime), `rnnoise` or `speex` (pip install
+    denoise-gateway[rnnoise] or [speex]; one call at a time), or `passthrough` (no denoising, for measurements)."""
     model: str = "standard"
-    """Model family: `models/<model>_8k.onnx` and `models/<model>_16k.onnx`, or a directory with such files."""
+    """Of kind `ort`: a name for `models/<model>_8k.onnx` and `models/<model>_16k.onnx`, the same as a path, or the path
+    of a YAML card that describes a model of your own (docs/models.md)."""
 
 
 @dataclass(frozen=True, slots=True)

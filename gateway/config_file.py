@@ -31,7 +31,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     """
     tree = read_yaml(path) if path else {}
     variables = override(tree, environ)
-    reader = _Reader(variables, path.name if path else "")
+    reader = Reader(Config, path.name if path else "", variables)
     config = typing.cast(Config, reader.section(tree, Config, ""))
     try:
         check(config)
@@ -83,12 +83,14 @@ def override(tree: Tree, environ: Mapping[str, str]) -> dict[str, str]:
     return variables
 
 
-class _Reader:
+class Reader:
     """Turns the tree into dataclasses, and knows where each value came from."""
 
-    def __init__(self, variables: dict[str, str], file: str) -> None:
-        self.variables = variables
+    def __init__(self, root: type, file: str, variables: dict[str, str] | None = None) -> None:
+        """root: the outermost dataclass; file: its name; variables: by key path, those that replaced a key."""
+        self.root = root
         self.file = file
+        self.variables = variables or {}
 
     def place(self, path: str) -> str:
         """Where a key was set: variable or file, then its path."""
@@ -99,7 +101,10 @@ class _Reader:
         raise ConfigError(f"{self.place(path)}: found {found(value)}, expected {expected(hint)}")
 
     def section(self, value: object, kind: type, path: str) -> object:
-        """A dataclass; keys left out take their defaults, `section:` with nothing below is all defaults."""
+        """A dataclass; keys left out take their defaults, `section:` with nothing below is all defaults.
+
+        Raises ConfigError for what does not fit, and for a key without default that is left out.
+        """
         if value is None:
             value = {}
         if not isinstance(value, dict):
@@ -109,6 +114,10 @@ class _Reader:
             if key not in hints:
                 self.unknown(f"{path}.{key}".lstrip("."), str(key), list(hints))
         values = {key: self.value(item, hints[key], f"{path}.{key}".lstrip(".")) for key, item in value.items()}
+        for field in dataclasses.fields(kind):
+            if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
+                missing = f"{path}.{field.name}".lstrip(".")
+                raise ConfigError(f"{self.place(missing)}: missing, expected {expected(hints[field.name])}")
         return kind(**values)
 
     def unknown(self, path: str, key: str, names: list[str]) -> NoReturn:
@@ -116,7 +125,7 @@ class _Reader:
         place = f"{origin}: {path}" if origin else self.place(path)
         if near := difflib.get_close_matches(key.lower().replace("-", "_"), names, 1, 0.6):
             raise ConfigError(f"{place}: unknown key; did you mean {near[0]}?")
-        if elsewhere := [full for full in paths(Config) if full.rpartition(".")[2] == key]:
+        if elsewhere := [full for full in paths(self.root) if full.rpartition(".")[2] == key]:
             raise ConfigError(f"{place}: unknown key here; did you mean {' or '.join(elsewhere)}?")
         raise ConfigError(f"{place}: unknown key; the keys here are {', '.join(names)}")
 
@@ -140,17 +149,15 @@ class _Reader:
         if not isinstance(value, dict) or not value:
             self.fail(path, value, hint)
         kind = typing.get_args(hint)[1]
-        return {str(name): self.section(item, kind, f"{path}.{name}") for name, item in value.items()}
+        return {str(name): self.value(item, kind, f"{path}.{name}") for name, item in value.items()}
 
-    def items(self, value: object, hint: Any, path: str) -> tuple[str, ...]:
-        """A list of texts; a single text counts as a list of one."""
+    def items(self, value: object, hint: Any, path: str) -> tuple[object, ...]:
+        """A list; a single text counts as a list of one."""
         items = [value] if isinstance(value, str) else value
         if not isinstance(items, list):
             self.fail(path, value, hint)
-        for index, item in enumerate(items):
-            if not isinstance(item, str):
-                self.fail(f"{path}[{index}]", item, str)
-        return tuple(items)
+        kind = typing.get_args(hint)[0]
+        return tuple(self.value(item, kind, f"{path}[{index}]") for index, item in enumerate(items))
 
 
 def _parse_env(text: str, hint: Any) -> object:

@@ -27,11 +27,11 @@ def expected(hint: Any) -> str:
         base, *metas = typing.get_args(hint)
         return expected(base) + "".join(_range(meta) for meta in metas if isinstance(meta, Meta))
     if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(typing.get_args(hint))
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
     if is_union(hint):
         return " or ".join(expected(kind) for kind in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
-        return "a list of texts"
+        return "a list of texts" if typing.get_args(hint)[0] is str else "a list"
     if typing.get_origin(hint) is dict:
         return "a section with a name for each entry"
     if dataclasses.is_dataclass(hint):

@@ -16,7 +16,8 @@ from gateway.config import Config
 from gateway.config_rules import host_port
 from gateway.control.sockets import SocketPool, resolve
 from gateway.control.workers import worker_count
-from gateway.denoise.engines import RATES_HZ, graph_path
+from gateway.denoise.engines import RATES_HZ, brought, build, graph_path, names
+from gateway.errors import ConfigError
 
 DESCRIPTORS_A_LEG = 2
 """RTP and RTCP, in the control plane and once more in the leg's worker."""
@@ -113,7 +114,11 @@ def _ports(config: Config) -> Iterator[Finding]:
 
 
 def _models(config: Config) -> Iterator[Finding]:
-    if config.engine.kind != "ort":
+    if config.engine.kind != "ort" or brought(config.engine):
+        try:
+            build(config.engine, slots=1)
+        except ConfigError as error:
+            yield Finding(fatal=True, text=f"model: {error}")
         return
     for rate_hz in RATES_HZ:
         graph = graph_path(config.engine.model, rate_hz)
@@ -121,8 +126,8 @@ def _models(config: Config) -> Iterator[Finding]:
             if not os.access(path, os.R_OK):
                 yield Finding(
                     fatal=True,
-                    text=f"model: {path} is missing or not readable: set engine.model to a model that is there, "
-                    "or engine.kind to passthrough to run without denoising",
+                    text=f"model: {path} is missing or not readable: set engine.model to a model that is there "
+                    f"({', '.join(names())}), or engine.kind to passthrough to run without denoising",
                 )
 
 

@@ -2,32 +2,61 @@
 
 The cache is one int16 file of 16 kHz mono samples a kind (speech, noise, music) and an index. Speech is
 kept only where it is clean enough to serve as a target: windows whose pauses lie well below their loud parts.
+`python -m models.data --cache FOLDER` builds it; noisy recordings of volunteers are cleaned on the way (`clean.py`).
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 from tqdm import tqdm
 
+from models import clean
+
 RATE = 16000
 ASTERISK, MUSIC = Path("/usr/share/asterisk"), Path("/usr/share/games/wesnoth/1.16/data/core/music")
+FILLETS = Path("/usr/share/games/fillets-ng/sound")
+PACKAGES = {
+    "asterisk-core-sounds-en-g722": ASTERISK / "sounds" / "en_US_f_Allison",
+    "asterisk-core-sounds-es-g722": ASTERISK / "sounds" / "es_MX_f_Allison",
+    "asterisk-core-sounds-ru-g722": ASTERISK / "sounds" / "ru_RU_f_IvrvoiceRU",
+    "asterisk-moh-opsound-wav": ASTERISK / "moh",
+    "wesnoth-1.16-music": MUSIC,
+    "fillets-ng-data-cs": FILLETS / "gods" / "cs",
+    "fillets-ng-data-nl": FILLETS / "keys" / "nl",
+}
+"""Debian packages with speech and music, and where each must lie."""
 SPLIT = Path(__file__).with_name("split.json")
 CACHE = Path("/tmp/denoise-cache")
-WINDOW_S = 3
-CLEAN_DB = {"many_en": 38.0, "many_mycroft": 38.0, "digits_8k": 30.0}
-"""Least distance between pauses and loud parts; other speech is studio speech."""
-STUDIO_DB = 30.0
+CLEANED = "cleaned"
+"""Folder of the cache that keeps what `models.clean` made."""
+NOISY = ("many_",)
+"""Groups, by their beginning, that are cleaned first."""
+WINDOW_S, FRAME = 3, 320
+STUDIO_DB = 38.0
+CLEAN_DB = {"cleaned_": 20.0, "es": 31.0, "fillets_cs": 33.0, "flemishguy": 34.0}
+"""Least distance between pauses and loud parts, by the beginning of a group's name, where it is not that of a studio:
+as high as leaves enough of a voice. Cleaned clips were chosen already."""
 NARROW = ("digits_8k", "macroform", "manolo", "reno")
 """Sources recorded at 8 kHz."""
-WEIGHTS = {"flemishguy_nl_m": 1.8, "many_en": 0.25, "many_mycroft": 0.8, "digits_8k": 0.4, "es": 0.8, "ru": 0.8}
+WEIGHTS = {
+    "flemishguy_nl_m": 1.4, "digits_8k": 0.4, "es": 0.8, "ru": 0.8, "many_en": 0.25, "many_mycroft": 0.8,
+    "fillets_cs_others": 0.4, "fillets_cs": 0.7, "fillets_nl_others": 0.6,
+    "cleaned_many_en": 0.25, "cleaned_many_mycroft": 0.8,
+}  # fmt: skip
 """How often a group is drawn, by the beginning of its name; one phrase is one group in `many_en`."""
+
+
+class DataError(Exception):
+    """Recordings are missing, or are where they must not be; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +70,8 @@ class Source:
 
 
 def sources(data: Path) -> Iterator[Source]:
-    """Every known file, held out or not."""
+    """Every known file, held out or not. Raises DataError when recordings are missing."""
+    check_there(data)
     for path in sorted((data / "speech").rglob("*.*")):
         yield Source("speech", path.stem.rsplit("_", 1)[0], f"speech/{path.name}", path)
     for path in sorted((data / "noise").rglob("*.*")):
@@ -50,16 +80,40 @@ def sources(data: Path) -> Iterator[Source]:
     for path in sorted((ASTERISK / "sounds").rglob("*.g722")):
         language = path.relative_to(ASTERISK / "sounds").parts[0].split("_")[0]
         yield Source("speech", language, f"asterisk/{path.relative_to(ASTERISK / 'sounds')}", path)
+    for path in sorted(FILLETS.rglob("*.ogg"), key=lambda path: (fillets_group(path), path)):
+        if path.parent.name in ("cs", "nl"):
+            yield Source("speech", fillets_group(path), f"fillets/{path.relative_to(FILLETS)}", path)
     for path in sorted([*(ASTERISK / "moh").glob("*.wav"), *MUSIC.glob("*.ogg")]):
         yield Source("music", path.stem, f"music/{path.name}", path)
 
 
-def held_out(source: Source, split: dict[str, list[str]]) -> bool:
-    return any(source.name.startswith(prefix) for prefix in split["held_out"])
+def check_there(data: Path) -> None:
+    if not (data / "speech").is_dir() or not (data / "noise").is_dir():
+        raise DataError(f"{data} has no folders speech and noise: name the folder of recordings with --data")
+    missing = [package for package, place in PACKAGES.items() if not place.exists()]
+    if missing:
+        raise DataError(f"recordings of Debian packages are missing: apt-get install {' '.join(missing)}")
 
 
-def load_split() -> dict[str, list[str]]:
-    split: dict[str, list[str]] = json.loads(SPLIT.read_text())
+def fillets_group(path: Path) -> str:
+    """The dialogues of the game Fish Fillets: its two heroes have -m- and -v- in their file names, the rest others."""
+    hero = next((part for part in path.stem.split("-")[1:2] if part in ("m", "v")), "others")
+    return f"fillets_{path.parent.name}_{hero}"
+
+
+def held_out(source: Source, split: dict[str, Any]) -> bool:
+    """Whether evaluation owns this file: by its name, or by what is in it."""
+    if reserved(source.name, split):
+        return True
+    return hashlib.sha256(source.path.read_bytes()).hexdigest() in split.get("files", {}).values()
+
+
+def reserved(name: str, split: dict[str, Any]) -> bool:
+    return any(name.startswith(prefix) for prefix in split["held_out"])
+
+
+def load_split() -> dict[str, Any]:
+    split: dict[str, Any] = json.loads(SPLIT.read_text())
     return split
 
 
@@ -73,49 +127,73 @@ def decode(path: Path, rate: int = RATE) -> np.ndarray:
     return np.concatenate([f.to_ndarray().reshape(-1) for f in frames]) if frames else np.zeros(0, np.int16)
 
 
+def prepared(source: Source, cache: Path) -> np.ndarray:
+    """A source's samples, int16 at RATE, cleaned when they need it. Raises RivalError without the cleaner's wheel."""
+    samples = decode(source.path)
+    return clean.clean(source.name, samples, cache / CLEANED) if source.group.startswith(NOISY) else samples
+
+
 def clean_windows(samples: np.ndarray, least_db: float) -> np.ndarray:
     """Starts (int64, in samples) of the WINDOW_S long windows, every half second, that are clean enough.
 
-    A window's pauses are its 10th percentile of 20 ms frames; digital silence between clips does not count as a pause.
+    A window's pauses are its 8th percentile of 20 ms frames; digital silence between clips does not count as a pause.
     """
-    frames = samples[: len(samples) // 320 * 320].reshape(-1, 320).astype(np.float32)
-    db = 10 * np.log10(np.square(frames).mean(axis=1) + 1e-3)
-    starts = []
-    for first in range(0, len(db) - 50 * WINDOW_S, 25):
-        part = db[first : first + 50 * WINDOW_S]
-        part = part[part > 4]
-        if len(part) > 50 and np.quantile(part, 0.95) > 45 and np.ptp(np.quantile(part, [0.08, 0.95])) > least_db:
-            starts.append(first * 320)
-    return np.array(starts, np.int64)
+    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME).astype(np.float32)
+    db = 10 * np.log10(np.einsum("ij,ij->i", frames, frames) / FRAME + 1e-3)
+    if len(db) < 50 * WINDOW_S:
+        return np.zeros(0, np.int64)
+    windows = np.sort(np.lib.stride_tricks.sliding_window_view(db, 50 * WINDOW_S)[::25], axis=1)
+    count = (windows > 4).sum(axis=1)
+    quiet, loud = (at_quantile(windows, count, q) for q in (0.08, 0.95))
+    return np.flatnonzero((count > 50) & (loud > 45) & (loud - quiet > least_db)) * 25 * FRAME
+
+
+def at_quantile(rows: np.ndarray, count: np.ndarray, q: float) -> np.ndarray:
+    """The q-quantile of the last `count` values of each sorted row."""
+    first = rows.shape[1] - count
+    at = np.minimum(first + np.rint(q * (count - 1)).astype(int), rows.shape[1] - 1)
+    return rows[np.arange(len(rows)), at]
 
 
 def build_cache(data: Path, cache: Path) -> None:
-    """Decodes every file that is not held out. Written under temporary names, so that half a cache is never used."""
+    """Decodes every file that is not held out. The index comes last, so that half a cache is never used.
+
+    Raises DataError or RivalError when recordings or the cleaner are missing.
+    """
     cache.mkdir(parents=True, exist_ok=True)
     split, index = load_split(), {"speech": [], "noise": [], "music": []}
-    found = [s for s in sources(data) if not held_out(s, split)]
+    found = [s for s in tqdm(list(sources(data)), desc="comparing with the split") if not held_out(s, split)]
     for kind, entries in index.items():
         part, at = cache / f"{kind}.part", 0
         with part.open("wb") as file:
             for source in tqdm([s for s in found if s.kind == kind], desc=f"decoding {kind}", mininterval=5):
-                samples = decode(source.path)
+                samples = prepared(source, cache)
                 samples.tofile(file)
-                entries.append({"group": source.group, "name": source.name, "start": at, "size": len(samples)})
+                group = f"cleaned_{source.group}" if source.group.startswith(NOISY) else source.group
+                entries.append({"group": group, "name": source.name, "start": at, "size": len(samples)})
                 at += len(samples)
         part.rename(cache / f"{kind}.i16")
     (cache / "index.json").write_text(json.dumps(index))
 
 
 class Pools:
-    """The cache, opened: random stretches of speech, noise and music. float32 -1..1 at 16 kHz."""
+    """The cache, opened: random stretches of speech, noise and music. float32 -1..1 at 16 kHz.
+
+    Raises DataError when there is anything in the cache that evaluation owns.
+    """
 
     def __init__(self, cache: Path, wide_only: bool) -> None:
-        index = json.loads((cache / "index.json").read_text())
+        index, split = json.loads((cache / "index.json").read_text()), load_split()
+        for entry in (e for entries in index.values() for e in entries):
+            if reserved(entry["name"], split):
+                raise DataError(f"{cache} holds {entry['name']}, which is for evaluation only: build the cache anew")
         self.samples = {k: np.memmap(cache / f"{k}.i16", np.int16, "r") for k in index}
         self.entries = {k: [e for e in v if not (wide_only and narrow(e))] for k, v in index.items()}
         self.starts = {g: self._speech_starts(g) for g in {e["group"] for e in self.entries["speech"]}}
         self.starts = {g: s for g, s in self.starts.items() if len(s)}
         self.groups = sorted(self.starts)
+        if not self.groups:
+            raise DataError(f"{cache} holds no clean speech: build the cache anew")
         weights = np.array([by_prefix(WEIGHTS, g, 1.0) for g in self.groups])
         self.group_shares = weights / weights.sum()
 
@@ -126,20 +204,18 @@ class Pools:
         return first + clean_windows(self.samples["speech"][first:last], by_prefix(CLEAN_DB, group, STUDIO_DB))
 
     def speech(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        """Neighbouring clean windows of one speaker, as many as `size` samples take."""
+        """Random clean windows of one speaker or collection, as many as `size` samples take."""
         starts = self.starts[self.groups[rng.choice(len(self.groups), p=self.group_shares)]]
-        parts = []
-        while sum(map(len, parts)) < size:
-            at = starts[rng.integers(len(starts))]
-            parts.append(faded(self.samples["speech"][at : at + WINDOW_S * RATE]))
-        return np.concatenate(parts)[:size]
+        count = -(-size // (WINDOW_S * RATE))
+        windows = [self.samples["speech"][at : at + WINDOW_S * RATE] for at in rng.choice(starts, count)]
+        return np.concatenate([faded(window) for window in windows])[:size]
 
     def stretch(self, rng: np.random.Generator, kind: str, size: int) -> np.ndarray:
         """A random stretch of a random file; a short file is repeated."""
         entry = self.entries[kind][rng.integers(len(self.entries[kind]))]
         at = int(rng.integers(max(1, entry["size"] - size)))
         part = self.samples[kind][entry["start"] + at : entry["start"] + min(at + size, entry["size"])]
-        return np.resize(part, size).astype(np.float32) / 32768
+        return np.resize(part, size).astype(np.float32) / np.float32(32768)
 
 
 def by_prefix(table: dict[str, float], name: str, otherwise: float) -> float:
@@ -152,7 +228,7 @@ def narrow(entry: dict[str, str]) -> bool:
 
 def faded(samples: np.ndarray) -> np.ndarray:
     """float32 -1..1 with 5 ms ramps at both ends."""
-    out = samples.astype(np.float32) / 32768
+    out = samples.astype(np.float32) / np.float32(32768)
     ramp = np.linspace(0, 1, 80, dtype=np.float32)
     out[:80] *= ramp
     out[-80:] *= ramp[::-1]

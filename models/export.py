@@ -1,4 +1,4 @@
-"""Writes graphs and their cards: `python -m models.export [--rate 8000] [--untrained]`.
+"""Writes graphs and their cards: `python -m models.export [--model standard] [--rate 8000] [--fp32] [--untrained]`.
 
 The card beside a graph says what it is, what it was trained on and how it measured. While the graph stays the same, its
 card keeps the quality that `models.evaluate --cards` filled in, and the best speed, since other work only slows it.
@@ -17,9 +17,8 @@ import numpy as np
 import onnxruntime
 import torch
 
-from models import graph
-from models.geometry import HEAD, Geometry
-from models.network import Denoiser
+from models.designs import DESIGNS, Network
+from models.geometry import HEAD
 from models.train import checkpoint
 
 FOLDER = Path(__file__).parent
@@ -40,12 +39,13 @@ def replace(path: Path, content: bytes) -> None:
     part.rename(path)
 
 
-def card_path(rate: int) -> Path:
-    return FOLDER / f"standard_{rate // 1000}k.json"
+def graph_name(model: str, rate: int, fp32: bool = False) -> str:
+    """Stem of a graph's file and of its card's."""
+    return f"{model}{'_fp32' if fp32 else ''}_{rate // 1000}k"
 
 
-def write_card(rate: int, card: dict[str, Any]) -> None:
-    replace(card_path(rate), (json.dumps(card, indent=2) + "\n").encode())
+def write_card(name: str, card: dict[str, Any]) -> None:
+    replace(FOLDER / f"{name}.json", (json.dumps(card, indent=2) + "\n").encode())
 
 
 def session(model: bytes | str) -> onnxruntime.InferenceSession:
@@ -54,12 +54,13 @@ def session(model: bytes | str) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def streams_per_core(model: bytes, g: Geometry, batch: int = 256, seconds: float = 6.0) -> int:
+def streams_per_core(model: bytes, batch: int = 256, seconds: float = 6.0) -> int:
     """Streams in real time on one thread: best of many rounds, since other work on the machine only adds time."""
     rng, run = np.random.default_rng(0), session(model)
-    pcm = rng.standard_normal((batch, g.hop)).astype(np.float32) * 0.05
+    hop, width = (run.get_inputs()[i].shape[1] for i in (0, 1))
+    pcm = rng.standard_normal((batch, hop)).astype(np.float32) * 0.05
     control = np.tile(np.array([[0.0, 1.0]], np.float32), (batch, 1))
-    state, best, until = np.zeros((batch, g.state), np.float32), 1.0, time.perf_counter() + seconds
+    state, best, until = np.zeros((batch, width), np.float32), 1.0, time.perf_counter() + seconds
     while time.perf_counter() < until:
         start = time.perf_counter()
         for _ in range(10):
@@ -73,49 +74,61 @@ def cpu_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def load(rate: int, untrained: bool) -> tuple[Denoiser, dict[str, float]]:
+def load(model: str, rate: int, untrained: bool) -> tuple[Network, dict[str, float]]:
     """The network with its averaged weights, and how long it was trained."""
-    net = Denoiser(Geometry(rate)).eval()
+    net = DESIGNS[model](rate).eval()
     if untrained:
         return net, {"steps": 0, "hours": 0.0}
-    state = torch.load(checkpoint(rate), weights_only=True)
+    state = torch.load(checkpoint(model, rate), weights_only=True, map_location="cpu")
     net.load_state_dict(state["average"])
     return net, {"steps": state["steps"], "hours": state["hours"]}
 
 
-def export(rate: int, untrained: bool) -> None:
-    net, training = load(rate, untrained)
-    g = net.geometry
-    model = graph.build(g, net.weights()).SerializeToString()
-    path = FOLDER / f"standard_{rate // 1000}k.onnx"
+def export(model: str, rate: int, fp32: bool, untrained: bool) -> None:
+    net, training = load(model, rate, untrained)
+    name, written = graph_name(model, rate, fp32), net.graph(int8=not fp32).SerializeToString()
+    run = session(written)
     card = {
-        "name": path.stem, "rate": rate, "hop": g.hop, "delay": g.hop, "state": g.state,
-        "parameters": sum(p.numel() for p in net.parameters()), "width": g.width, "blocks": g.blocks,
+        "name": name, "rate": rate, "hop": net.hop, "delay": net.delay, "state": run.get_inputs()[1].shape[1],
+        "precision": "float32" if fp32 else "int8 products, static scales",
+        "parameters": sum(p.numel() for p in net.parameters()), "bytes": len(written),
         "inputs": ["pcm", "state", "control"], "outputs": ["pcm_out", "state_out", "prob"], "prob": list(HEAD),
         "training_data": TRAINING_DATA, "training_steps": training["steps"],
-        "mixture_hours": round(training["hours"], 1), "started_from": "standard_8k" if rate > 8000 else None,
-        "quality": {},
-        "streams_per_core": streams_per_core(model, g), "streams_batch": 256,
+        "mixture_hours": round(training["hours"], 1), "quality": {},
+        "streams_per_core": {str(batch): streams_per_core(written, batch, 3.0) for batch in (64, 256)},
         "cpu": cpu_name(), "onnxruntime": onnxruntime.__version__,
-        "sha256": hashlib.sha256(model).hexdigest(), "licence": LICENCE,
+        "sha256": hashlib.sha256(written).hexdigest(), "licence": LICENCE,
     }  # fmt: skip
-    if card_path(rate).exists():
-        before = json.loads(card_path(rate).read_text())
-        if before["sha256"] == card["sha256"]:
-            card["quality"] = before["quality"]
-            card["streams_per_core"] = max(card["streams_per_core"], before["streams_per_core"])
-    replace(path, model)
-    write_card(rate, card)
-    print(f"{path.name}: {training['hours']:.1f} h of mixtures, {card['streams_per_core']} streams a core")
+    keep_measured(name, card)
+    replace(FOLDER / f"{name}.onnx", written)
+    write_card(name, card)
+    print(f"{name}.onnx: {len(written)} bytes, {training['hours']:.1f} h of mixtures, streams a core by batch: "
+          f"{card['streams_per_core']}")  # fmt: skip
+
+
+def keep_measured(name: str, card: dict[str, Any]) -> None:
+    """Takes over what was measured of the very same graph."""
+    path = FOLDER / f"{name}.json"
+    before = json.loads(path.read_text()) if path.exists() else {"sha256": None}
+    if before["sha256"] == card["sha256"]:
+        card["quality"] = before["quality"]
+        speeds = before["streams_per_core"]
+        card["streams_per_core"] = {k: max(v, speeds.get(k, 0)) for k, v in card["streams_per_core"].items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=sorted(DESIGNS), action="append", help="default: all with a checkpoint")
     parser.add_argument("--rate", type=int, choices=(8000, 16000), action="append")
+    parser.add_argument("--fp32", action="store_true", help="products in float32, as <model>_fp32")
     parser.add_argument("--untrained", action="store_true", help="random weights, for building against")
     args = parser.parse_args()
-    for rate in args.rate or (8000, 16000):
-        export(rate, args.untrained)
+    for model in args.model or sorted(DESIGNS):
+        for rate in args.rate or (8000, 16000):
+            if args.untrained or checkpoint(model, rate).exists():
+                export(model, rate, args.fp32, args.untrained)
+            elif args.model:
+                parser.error(f"{checkpoint(model, rate)} is not there: train it with models.train, or say --untrained")
 
 
 if __name__ == "__main__":

@@ -25,8 +25,13 @@ LEVEL_ATTACK, LEVEL_RELEASE = 0.1, 0.003
 FEATURE_SCALE = 0.25
 LEVEL_BAND = (8, 112)
 """Bins whose mean log power is the level: 250 Hz to 3500 Hz, present at both rates."""
-BLOCKS = {8000: 2, 16000: 3}
-"""Residual blocks by rate: most calls are narrow-band, and a block is a quarter of what their network costs."""
+RELEASE = 0.2
+"""Share of its way down that a bin's gain goes in a frame; up it goes at once. A gain that drops by the frame is heard
+as roughness of the voice."""
+CONTEXT = 2
+"""Frames of features the first projection sees: the newest and the one before, so that onsets are plain to it."""
+SIZES = {"standard": (3, 256), "light": (2, 160)}
+"""Residual blocks and their width, by size; the same at both rates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +39,12 @@ class Geometry:
     """Sizes of one network at one rate."""
 
     rate: int
-    width: int = 160
+    blocks: int
+    width: int
 
-    @property
-    def blocks(self) -> int:
-        """Residual blocks."""
-        return BLOCKS[self.rate]
+    @classmethod
+    def of(cls, size: str, rate: int) -> Geometry:
+        return cls(rate, *SIZES[size])
 
     @property
     def hop(self) -> int:
@@ -63,9 +68,10 @@ class Geometry:
         """Widths of the parts of a state row.
 
         Input history; overlap tail; newest history once more, reversed (the folded transform needs it); level, the
-        same in 16 columns; one memory per block.
+        same in 16 columns; features of the frame before; gains of the frame before; one memory per block.
         """
-        return (self.history, self.hop, self.bins - self.hop, LANES, *([self.width] * self.blocks))
+        past = (CONTEXT - 1) * self.bins
+        return (self.history, self.hop, self.bins - self.hop, LANES, past, self.bins, *([self.width] * self.blocks))
 
     @property
     def state(self) -> int:

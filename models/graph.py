@@ -8,6 +8,8 @@ of 16 columns, so a call's output does not depend on who shares its batch. Memor
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -79,7 +81,7 @@ class Builder:
 
     def integer_product(self, codes: str, step: str, zero: str, name: str) -> str:
         weight = self.weights[f"{name}.weight"].astype(np.float64)
-        scales = np.abs(weight).max(axis=0) / 127 + 1e-12
+        scales = weight_scales(weight)
         matrix = self.constant(f"{name}.codes", np.rint(weight / scales).astype(np.int8))
         scale = self.constant(f"{name}.scales", scales.astype(np.float32))
         bias = self.constant(f"{name}.bias", self.weights[f"{name}.bias"].astype(np.float32))
@@ -101,27 +103,63 @@ class Builder:
         return self.op("Add", x, self.linear(opened, MEMORY_RANGE, f"{name}.outer")[0]), memory
 
 
-def build(g: Geometry, weights: Weights, int8: bool = True) -> onnx.ModelProto:
+Block = Callable[[Builder, Geometry, str, list[str], str], tuple[str, list[str]]]
+"""(builder, geometry, input, parts of its memory, its name) -> (output, new memory, cut as it likes)."""
+
+
+def recurrent_block(b: Builder, g: Geometry, x: str, memory: list[str], name: str) -> tuple[str, list[str]]:
+    x, new = b.block(x, memory[0], name, g.width)
+    return x, [new]
+
+
+def weight_scales(weight: np.ndarray) -> np.ndarray:
+    """Steps of the weights' codes, float64 [outputs]; weight [inputs, outputs], inputs even in number.
+
+    CPUs without VNNI add the products of two neighbouring inputs in 16 bits, and clip: at most 255 * 128 of one sign
+    fits. So codes of one sign in such a pair may add up to 128, and every CPU gets the same, exact integers. (Seven
+    bits would do as well, but cost 3 dB more rounding noise: most pairs are of opposite signs, or small.)
+    """
+    pairs = weight.reshape(-1, 2, weight.shape[1])
+    sums = np.maximum(np.maximum(pairs, 0).sum(axis=1), np.maximum(-pairs, 0).sum(axis=1))
+    return sums.max(axis=0) / 127 + 1e-12
+
+
+def build(g: Geometry, weights: Weights, int8: bool = True, block: Block = recurrent_block) -> onnx.ModelProto:
     """The graph of one rate. weights: float32 arrays, matrices as [inputs, outputs], names as in `network.Denoiser`.
 
-    int8=False keeps the products in float32, to compare the graph with the torch network.
+    int8=False keeps the products in float32, to compare the graph with the torch network. block: another kind of block,
+    whose memories `g.state_parts` lists.
     """
     b = Builder(dict(weights), int8)
-    history, tail, recent, level, *memories = b.split("state", g.state_parts)
+    history, tail, recent, level, before, gains, *memories = b.split("state", g.state_parts)
     least, keep_music = b.split("control", (1, 1))
     cosine, sine, recent = add_analysis(b, g, history, recent)
     log_power = add_log_power(b, cosine, sine)
     level = add_level(b, g, log_power, level)
-    x = add_input(b, log_power, level, keep_music)
+    x, before = add_input(b, log_power, level, before, keep_music)
+    x, memories = add_blocks(b, g, x, memories, block)
+    gains = add_heads(b, g, x, gains)
+    tail = add_synthesis(b, g, (cosine, sine), b.op("Max", gains, least), tail)
+    history = b.columns(history, g.hop, g.history)
+    b.op("Concat", history, "pcm", tail, recent, level, before, gains, *memories, axis=1, out="state_out")
+    return finish(b, g)
+
+
+def add_blocks(b: Builder, g: Geometry, x: str, memories: list[str], block: Block) -> tuple[str, list[str]]:
+    each, new = len(memories) // g.blocks, []
     for i in range(g.blocks):
-        x, memories[i] = b.block(x, memories[i], f"blocks.{i}", g.width)
+        x, parts = block(b, g, x, memories[i * each : (i + 1) * each], f"blocks.{i}")
+        new += parts
+    return x, new
+
+
+def add_heads(b: Builder, g: Geometry, x: str, gains: str) -> str:
+    """Writes the output `prob` and returns each bin's gain, which falls no faster than `RELEASE` lets it."""
     outputs = b.linear(b.normalised(x), NORM_RANGE, *b.parts("output", (g.bins, LANES)))
     mask, head = (b.op("Sigmoid", value) for value in outputs)
+    closing = b.op("Add", gains, b.op("Mul", b.op("Sub", mask, gains), b.scalar(geometry.RELEASE)))
     b.columns(head, 0, len(HEAD), out="prob")
-    tail = add_synthesis(b, g, (cosine, sine), b.op("Max", mask, least), tail)
-    history = b.columns(history, g.hop, g.history)
-    b.op("Concat", history, "pcm", tail, recent, level, *memories, axis=1, out="state_out")
-    return finish(b, g)
+    return b.op("Max", mask, closing)
 
 
 def add_analysis(b: Builder, g: Geometry, history: str, recent: str) -> tuple[str, str, str]:
@@ -155,12 +193,13 @@ def add_level(b: Builder, g: Geometry, log_power: str, level: str) -> str:
     return b.op("Add", level, b.op("Max", rise, fall))
 
 
-def add_input(b: Builder, log_power: str, level: str, keep_music: str) -> str:
-    """First projection: log power above the level, and the wish for music as a vector."""
+def add_input(b: Builder, log_power: str, level: str, before: str, keep_music: str) -> tuple[str, str]:
+    """(first projection of log power above the level, now and a frame ago, and of the wish for music; the former)."""
     above = b.op("Add", b.columns(level, 0, 1), b.scalar(REFERENCE_LOG_POWER))
     features = b.op("Mul", b.op("Sub", log_power, above), b.scalar(FEATURE_SCALE))
     keep = b.op("Mul", keep_music, b.constant("keep_music", b.weights["keep_music"].astype(np.float32)))
-    return b.op("Add", b.linear(features, FEATURE_RANGE, "input")[0], keep)
+    both = b.op("Concat", features, before, axis=1)
+    return b.op("Add", b.linear(both, FEATURE_RANGE, "input")[0], keep), features
 
 
 def add_synthesis(b: Builder, g: Geometry, spectrum: tuple[str, str], mask: str, tail: str) -> str:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models.perceptual import Disturbance
+
 POWER = 0.3
 """Compression of magnitudes: quiet parts count, as they do to the ear (Ephrat et al., 2018)."""
 OVER_SUPPRESSION = 0.6
 """Extra weight of magnitude taken away from the target."""
+
+HEARD = 0.1
 
 
 def compressed(audio: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,18 +41,22 @@ def level(output: Tensor, target: Tensor) -> Tensor:
 
 
 class Loss(nn.Module):
-    """Both resolutions of the spectral error, the time-domain error, and the head's cross-entropy."""
+    """Both resolutions of the spectral error, the time-domain error, the disturbance that PESQ would hear, and the
+    head's cross-entropy."""
 
     def __init__(self, rate: int) -> None:
         super().__init__()
-        self.windows = [torch.hann_window(rate * ms // 1000) for ms in (32, 16)]
+        self.disturbance = Disturbance(rate)
+        self.register_buffer("long", torch.hann_window(rate * 32 // 1000))
+        self.register_buffer("short", torch.hann_window(rate * 16 // 1000))
 
     def forward(
         self, output: Tensor, target: Tensor, logits: Tensor, labels: Tensor
     ) -> tuple[Tensor, dict[str, float]]:
         """labels, logits: [frames, batch, 4]."""
-        shape = torch.stack([spectral(output, target, w) for w in self.windows]).mean()
+        shape = torch.stack([spectral(output, target, w) for w in (self.long, self.short)]).mean()
         sdr = level(output, target).mean()
+        heard = self.disturbance(output, target)
         head = nn.functional.binary_cross_entropy_with_logits(logits, labels)
-        parts = {"spectral": shape.item(), "level": sdr.item(), "head": head.item()}
-        return 20 * shape + 0.1 * sdr + 0.1 * head, parts
+        parts = {"spectral": shape.item(), "level": sdr.item(), "heard": heard.item(), "head": head.item()}
+        return 30 * shape + 0.1 * sdr + HEARD * heard + 0.1 * head, parts

@@ -9,11 +9,12 @@ cheap scan. Inputs of the products are clamped to fixed ranges: that is what let
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
-from models import geometry
-from models.geometry import HEAD, LANES, Geometry
+from models import geometry, graph
+from models.geometry import CONTEXT, HEAD, LANES, Geometry
 
 NORM_RANGE = 5.0
 """Inputs that were normalised to an RMS of one are clamped to +-5."""
@@ -43,6 +44,29 @@ class Scan(torch.autograd.Function):
         return grad_keep, total
 
 
+class Release(torch.autograd.Function):
+    """A gain that opens at once and closes by a share of the way a frame: o[t] = max(m[t], o[t-1] + share *
+    (m[t] - o[t-1])), from o[-1] = 0. m: float32 [frames, batch, bins]."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, mask: Tensor, share: float) -> Tensor:
+        out = mask.clone()
+        for t in range(1, len(out)):
+            torch.maximum(out[t], torch.lerp(out[t - 1], mask[t], share), out=out[t])
+        ctx.save_for_backward(mask, out)
+        ctx.share = share
+        return out
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+        mask, out = ctx.saved_tensors
+        closing = (out > mask).float()
+        total, passed = grad.clone(memory_format=torch.contiguous_format), closing * (1 - ctx.share)
+        for t in range(len(total) - 2, -1, -1):
+            total[t].addcmul_(passed[t + 1], total[t + 1])
+        return total * (1 - passed), None
+
+
 class Block(nn.Module):
     """RMS norm -> update gate, candidate, output gate -> memory -> projection, added to the input."""
 
@@ -57,11 +81,22 @@ class Block(nn.Module):
             self.outer.weight *= 1 / blocks**0.5
 
     def forward(self, x: Tensor) -> Tensor:
-        update, candidate, gate = self.inner(normalised(x)).float().chunk(3, dim=-1)
-        step = torch.sigmoid(update)
-        memory = Scan.apply(1 - step, step * candidate)
-        opened = nn.functional.silu(gate) * memory
-        return x + self.outer(opened.clamp(-MEMORY_RANGE, MEMORY_RANGE)).float()
+        keep, new, opening = gates(x, self.inner.weight, self.inner.bias)
+        memory = Scan.apply(keep, new)
+        return merged(x, opening, memory, self.outer.weight, self.outer.bias)
+
+
+def gates(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(share of the memory that stays, what is added to it, opening of the way out)."""
+    inner = nn.functional.linear(normalised(x), weight, bias).float()
+    update, candidate, gate = inner.chunk(3, dim=-1)
+    step = torch.sigmoid(update)
+    return 1 - step, step * candidate, nn.functional.silu(gate)
+
+
+def merged(x: Tensor, opening: Tensor, memory: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    opened = (opening * memory).clamp(-MEMORY_RANGE, MEMORY_RANGE)
+    return x + nn.functional.linear(opened, weight, bias).float()
 
 
 def normalised(x: Tensor) -> Tensor:
@@ -74,8 +109,8 @@ class Denoiser(nn.Module):
 
     def __init__(self, g: Geometry) -> None:
         super().__init__()
-        self.geometry = g
-        self.input = nn.Linear(g.bins, g.width)
+        self.geometry, self.rate, self.hop, self.delay = g, g.rate, g.hop, g.hop
+        self.input = nn.Linear(CONTEXT * g.bins, g.width)
         self.keep_music = nn.Parameter(torch.zeros(1, g.width))
         self.blocks = nn.ModuleList(Block(g.width, g.blocks) for _ in range(g.blocks))
         self.output = nn.Linear(g.width, g.bins + LANES)
@@ -103,52 +138,39 @@ class Denoiser(nn.Module):
         level = follow_level(power[..., slice(*geometry.LEVEL_BAND)].mean(dim=-1))
         return (power - geometry.REFERENCE_LOG_POWER - level[..., None]) * geometry.FEATURE_SCALE
 
-    def forward(self, pcm: Tensor, keep_music: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """pcm [batch, samples], keep_music [batch] -> (audio [batch, samples] delayed by one hop,
-        mask [frames, batch, bins], head logits [frames, batch, 4])."""
-        with torch.autocast("cpu", enabled=False):
+    def forward(self, pcm: Tensor, keep_music: Tensor) -> tuple[Tensor, Tensor]:
+        """pcm [batch, samples], keep_music [batch] -> (audio [batch, samples] delayed by one hop, head logits
+        [frames, batch, 4])."""
+        with torch.autocast(pcm.device.type, enabled=False):
             spectrum = self.spectrum(pcm)
             features = self.features(spectrum).clamp(-FEATURE_RANGE, FEATURE_RANGE)
+            before = nn.functional.pad(features, (0, 0, 0, 0, 1, 0))[:-1]
+            features = torch.cat([features, before], dim=-1)
         x = self.input(features).float() + keep_music[None, :, None] * self.keep_music
         for block in self.blocks:
             x = block(x)
         out = self.output(normalised(x)).float()
-        mask = torch.sigmoid(out[..., : self.geometry.bins])
-        with torch.autocast("cpu", enabled=False):
+        mask = Release.apply(torch.sigmoid(out[..., : self.geometry.bins]), geometry.RELEASE)
+        with torch.autocast(pcm.device.type, enabled=False):
             audio = self.resynthesise(spectrum * torch.cat([mask, mask], dim=-1))
-        return audio, mask, out[..., self.geometry.bins : self.geometry.bins + len(HEAD)]
+        return audio, out[..., self.geometry.bins : self.geometry.bins + len(HEAD)]
 
     def weights(self) -> dict[str, np.ndarray]:
         """For `graph.build`: float32, matrices as [inputs, outputs]."""
-        arrays = {k: v.detach().float().numpy() for k, v in self.state_dict().items()}
+        arrays = {k: v.detach().float().cpu().numpy() for k, v in self.state_dict().items()}
         return {k: v.T if k.endswith(".weight") else v for k, v in arrays.items()}
+
+    def graph(self, int8: bool = True) -> onnx.ModelProto:
+        return graph.build(self.geometry, self.weights(), int8)
 
 
 @torch.no_grad()
 def follow_level(loudness: Tensor) -> Tensor:
     """Mean log power [frames, batch] -> level relative to the reference, quick to rise and slow to fall."""
-    wanted = (loudness - geometry.REFERENCE_LOG_POWER).numpy()
+    wanted = (loudness - geometry.REFERENCE_LOG_POWER).cpu().numpy()
     level, levels = np.zeros_like(wanted[0]), np.empty_like(wanted)
     for t, value in enumerate(wanted):
         difference = value - level
         level = level + np.maximum(difference * geometry.LEVEL_ATTACK, difference * geometry.LEVEL_RELEASE)
         levels[t] = level
-    return torch.from_numpy(levels)
-
-
-def widen(narrow: dict[str, Tensor], wide: Denoiser) -> None:
-    """Starts a 16 kHz network from an 8 kHz one: bins lie equally far apart, so the lower half is taken over."""
-    own, low = wide.state_dict(), narrow["input.bias"].shape[0]
-    bins = narrow["input.weight"].shape[1]
-    for name, value in narrow.items():
-        if name == "input.weight":
-            own[name][:, :bins] = value
-            own[name][:, bins:] *= 0.3
-        elif name.startswith("output"):
-            own[name][:bins] = value[:bins]
-            own[name][wide.geometry.bins :] = value[bins:]
-            own[name][bins : wide.geometry.bins] = value[bins - 16 : bins].mean(dim=0)
-        else:
-            own[name] = value
-    assert low == wide.geometry.width
-    wide.load_state_dict(own)
+    return torch.from_numpy(levels).to(loudness.device)

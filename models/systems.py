@@ -1,96 +1,146 @@
-"""The noise suppressors that evaluation compares. Each takes and returns float32 [clips, samples] at a rate."""
+"""Everything evaluation compares, behind one contract: noisy audio in, cleaned audio out, and what a stream costs.
+
+Ours are the exported graphs that lie beside this file with their cards; the others are `models.rival_engines`, as far
+as `python -m models.rivals fetch` brought them.
+"""
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-import pyrnnoise.rnnoise as rnnoise
-import speexdsp_ns
-import webrtc_noise_gain
-from scipy.signal import resample_poly
+import onnxruntime
 
-from models.export import FOLDER, session
+from models import rival_engines, rivals
+from models.rival_engines import RIVALS, session
 
-WEBRTC_LEVEL = 3
-"""0 is off, 3 is "high", 4 the most."""
-Suppress = Callable[[np.ndarray, int], np.ndarray]
+FOLDER = Path(__file__).parent
+RATES = (8000, 16000)
+DEFAULT_LEVEL = 80
+COST_BATCH = 64
+"""Calls in a batch when our own cost is measured."""
 
 
-def ours(noisy: np.ndarray, rate: int, level: int = 80, keep_music: bool = True, folder: Path = FOLDER) -> np.ndarray:
-    """The exported graph, all clips in one batch. level: 0..100, 0.3 dB each, 100 is unlimited. Undoes the delay."""
-    run = session(str(folder / f"standard_{rate // 1000}k.onnx"))
-    hop, rows = rate // 100, len(noisy)
-    least = 0.0 if level == 100 else 10 ** (-0.3 * level / 20)
-    control = np.tile(np.array([[least, float(keep_music)]], np.float32), (rows, 1))
-    state = np.zeros((rows, run.get_inputs()[1].shape[1]), np.float32)
+@dataclass(frozen=True, slots=True)
+class System:
+    """One noise suppressor in one configuration."""
+
+    name: str
+    rates: tuple[int, ...]
+    """Sampling rates in Hz that it can be asked for."""
+    version: str
+    """Changes when its output may: what results are cached by."""
+    suppress: Callable[[np.ndarray, int], np.ndarray]
+    """(float32 [clips, samples] in -1..1, rate) to the same, its delay taken out."""
+    streams: Callable[[int], float]
+    """Streams in real time on one core at a rate, measured now."""
+
+
+def least_gain(level: int) -> float:
+    """The attenuation limit of a level as a linear gain: 0.3 dB a step, 100 has no limit."""
+    return 0.0 if level >= 100 else float(10 ** (-0.3 * level / 20))
+
+
+def graph_path(model: str, rate: int) -> Path:
+    return FOLDER / f"{model}_{rate // 1000}k.onnx"
+
+
+@cache
+def opened(path: Path) -> onnxruntime.InferenceSession:
+    return session(str(path))
+
+
+def ours(
+    noisy: np.ndarray, rate: int, model: str = "standard", level: int = DEFAULT_LEVEL, keep_music: bool = True
+) -> np.ndarray:
+    """An exported graph, all clips in one batch. level: 0..100. Undoes the delay of one hop."""
+    run = opened(graph_path(model, rate))
+    (hop, width), rows = (i.shape[1] for i in run.get_inputs()[:2]), len(noisy)
+    control = np.tile(np.array([[least_gain(level), float(keep_music)]], np.float32), (rows, 1))
+    state = np.zeros((rows, width), np.float32)
     padded = np.pad(noisy, ((0, 0), (0, hop + -noisy.shape[1] % hop))).astype(np.float32)
     out = []
     for at in range(0, padded.shape[1], hop):
-        frame, state, _ = run.run(None, {"pcm": padded[:, at : at + hop], "state": state, "control": control})
+        feed = {"pcm": np.ascontiguousarray(padded[:, at : at + hop]), "state": state, "control": control}
+        frame, state = run.run(["pcm_out", "state_out"], feed)
         out.append(frame)
     return np.concatenate(out, axis=1)[:, hop : hop + noisy.shape[1]]
 
 
+def our_streams(model: str, rate: int, seconds: float = 2.0) -> float:
+    """Streams of 10 ms frames on one core, from the CPU time of a batch: the best, since other work slows it."""
+    run = opened(graph_path(model, rate))
+    hop, width = (i.shape[1] for i in run.get_inputs()[:2])
+    pcm = (np.random.default_rng(0).standard_normal((COST_BATCH, hop)) * 0.05).astype(np.float32)
+    state, control = np.zeros((COST_BATCH, width), np.float32), np.zeros((COST_BATCH, 2), np.float32)
+    spent, until = [], time.perf_counter() + seconds
+    while time.perf_counter() < until or len(spent) < 4:
+        start = time.thread_time()
+        for _ in range(10):
+            state = run.run(["pcm_out", "state_out"], {"pcm": pcm, "state": state, "control": control})[1]
+        spent.append((time.thread_time() - start) / 10)
+    return COST_BATCH * 0.01 / min(spent[1:])
+
+
 def unchanged(noisy: np.ndarray, rate: int) -> np.ndarray:
+    """No suppressor at all."""
     return noisy
 
 
-def unlimited(noisy: np.ndarray, rate: int) -> np.ndarray:
-    return ours(noisy, rate, level=100)
+def our_models() -> dict[str, dict[int, str]]:
+    """Exported models: for each name its rates and the hashes of their graphs. Without a card it is none."""
+    found: dict[str, dict[int, str]] = {}
+    for rate in RATES:
+        for card in sorted(FOLDER.glob(f"*_{rate // 1000}k.json")):
+            model = card.stem.removesuffix(f"_{rate // 1000}k")
+            if graph_path(model, rate).exists():
+                found.setdefault(model, {})[rate] = json.loads(card.read_text())["sha256"]
+    return found
 
 
-def to_int16(x: np.ndarray) -> np.ndarray:
-    return (np.clip(x, -1, 1) * 32767).astype(np.int16)
+def our_systems() -> list[System]:
+    systems = []
+    for model, hashes in our_models().items():
+        version = " ".join(f"{rate}:{digest[:16]}" for rate, digest in hashes.items())
+        cost = partial(our_streams, model)
+        systems.append(System(model, tuple(hashes), version, partial(ours, model=model), cost))
+        if model == "standard":
+            unlimited = partial(ours, model=model, level=100)
+            systems.append(System("standard (level 100)", tuple(hashes), version, unlimited, cost))
+    return systems
 
 
-def by_frames(x: np.ndarray, size: int, process: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Runs int16 frames of one clip through `process`; float32 out, as long as x."""
-    frames = to_int16(np.pad(x, (0, -len(x) % size))).reshape(-1, size)
-    out = np.concatenate([process(frame) for frame in frames])
-    return out[: len(x)].astype(np.float32) / 32768
+def rival_systems() -> list[System]:
+    """The comparison engines that are here."""
+    return [
+        System(
+            rival.label, RATES, str(rivals.WHEELS[rival.wheel]),
+            partial(rival_engines.suppress, rival), partial(rival_engines.streams, rival),
+        )
+        for rival in RIVALS.values()
+        if not why_absent(rival.wheel)
+    ]  # fmt: skip
 
 
-def speex(noisy: np.ndarray, rate: int) -> np.ndarray:
-    def clip(x: np.ndarray) -> np.ndarray:
-        suppressor = speexdsp_ns.NoiseSuppression.create(rate // 100, rate)
-        return by_frames(x, rate // 100, lambda f: np.frombuffer(suppressor.process(f.tobytes()), np.int16))
-
-    return np.stack([clip(x) for x in noisy])
-
-
-def webrtc(noisy: np.ndarray, rate: int) -> np.ndarray:
-    """WebRTC's suppressor in this build takes 16 kHz only."""
-
-    def clip(x: np.ndarray) -> np.ndarray:
-        processor = webrtc_noise_gain.AudioProcessor(0, WEBRTC_LEVEL)
-        return by_frames(x, 160, lambda f: np.frombuffer(processor.Process10ms(f.tobytes()).audio, np.int16))
-
-    return resampled(noisy, rate, 16000, clip)
+def why_absent(wheel: str) -> str:
+    """Why a comparison engine cannot be used, empty when it can."""
+    try:
+        rivals.files(wheel)
+    except rivals.RivalError as error:
+        return str(error)
+    return ""
 
 
-def rnnoise_48k(noisy: np.ndarray, rate: int) -> np.ndarray:
-    def clip(x: np.ndarray) -> np.ndarray:
-        state = rnnoise.create()
-        out = by_frames(x, 480, lambda f: rnnoise.process_mono_frame(state, f)[0])
-        rnnoise.destroy(state)
-        return out
-
-    return resampled(noisy, rate, 48000, clip)
+def absent() -> dict[str, str]:
+    """The comparison engines that are not here, and why."""
+    reasons = {rival.label: why_absent(rival.wheel) for rival in RIVALS.values()}
+    return {label: reason for label, reason in reasons.items() if reason}
 
 
-def resampled(noisy: np.ndarray, rate: int, inner: int, clip: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    up = resample_poly(noisy, inner // rate, 1, axis=1) if inner != rate else noisy
-    out = np.stack([clip(x) for x in up])
-    return resample_poly(out, 1, inner // rate, axis=1).astype(np.float32) if inner != rate else out
-
-
-SYSTEMS: dict[str, Suppress] = {
-    "noisy": unchanged,
-    "ours, level 80": ours,
-    "ours, level 100": unlimited,
-    "SpeexDSP": speex,
-    "WebRTC NS": webrtc,
-    "RNNoise": rnnoise_48k,
-}
+NOISY = System("noisy", RATES, "1", unchanged, lambda rate: float("inf"))
+SYSTEMS: dict[str, System] = {s.name: s for s in (NOISY, *our_systems(), *rival_systems())}

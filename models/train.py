@@ -1,8 +1,9 @@
-"""Trains a denoiser: `python -m models.train --rate 8000 --minutes 30 [--resume] [--from-narrow]`.
+"""Trains a network: `python -m models.train --model standard --rate 8000 --minutes 120 [--resume]`.
 
 Time is counted by steps, each for at most a few times what steps usually take, so a stopped or crowded process does
 not shorten the schedule. Checkpoints (weights, their moving average, optimiser, progress) are replaced
-atomically in models/checkpoints; `models.export` turns one into a graph.
+atomically in models/checkpoints, beside a log of every figure; `--resume` goes on exactly there, with examples that
+were not seen before. `models.export` turns a checkpoint into a graph. With a GPU, networks and losses run on it.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from models import data, mixing
-from models.geometry import Geometry
+from models import data, growth, losses, mixing, network
+from models.designs import DESIGNS
 from models.losses import Loss
-from models.network import Denoiser, widen
 
 CHECKPOINTS = Path(__file__).with_name("checkpoints")
 PEAK_RATE, LAST_RATE, WARMUP = 2e-3, 2e-5, 200
@@ -31,11 +31,16 @@ LONGEST_STEP_S = 3.0
 LOG_EVERY, SAVE_EVERY = 25, 50
 
 
+SHAPES = ((32, 4.0, 0.8), (8, 16.0, 0.2))
+"""Batches: rows, seconds, share. The long ones teach the memories not to drift."""
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
 class Mixtures(IterableDataset):
     """Endless ready-made batches; each worker and each start has its own random numbers."""
 
-    def __init__(self, cache: Path, rate: int, seconds: float, batch: int, seed: int) -> None:
-        self.arguments, self.seed = (cache, rate, seconds, batch), seed
+    def __init__(self, cache: Path, rate: int, seed: int) -> None:
+        self.arguments, self.seed = (cache, rate, SHAPES), seed
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
         info = get_worker_info()
@@ -46,12 +51,13 @@ class Mixtures(IterableDataset):
 class Trainer:
     """Weights, optimiser and progress of one training run."""
 
-    def __init__(self, rate: int, minutes: float, peak: float) -> None:
-        self.net = Denoiser(Geometry(rate))
+    def __init__(self, model: str, rate: int, minutes: float, peak: float) -> None:
+        self.net = DESIGNS[model](rate).to(DEVICE)
         self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
-        self.loss = Loss(rate)
-        self.rate, self.planned_s, self.peak = rate, minutes * 60, peak
+        self.loss = Loss(rate).to(DEVICE)
+        self.path, self.planned_s, self.peak = checkpoint(model, rate), minutes * 60, peak
+        self.path.parent.mkdir(exist_ok=True)
         self.steps, self.spent_s, self.hours = 0, 0.0, 0.0
 
     def learning_rate(self) -> float:
@@ -62,16 +68,17 @@ class Trainer:
     def step(self, mixture: Tensor, target: Tensor, keep: Tensor, labels: Tensor) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        hop = self.net.geometry.hop
-        with torch.autocast("cpu", torch.bfloat16):
-            output, _, logits = self.net(mixture, keep)
-        total, parts = self.loss(output[:, hop:], target[:, :-hop], logits, labels)
+        mixture, target, keep, labels = (t.to(DEVICE) for t in (mixture, target, keep, labels))
+        with torch.autocast(DEVICE, torch.bfloat16):
+            output, logits = self.net(mixture, keep)
+        delay = self.net.delay
+        total, parts = self.loss(output[:, delay:].float(), target[:, :-delay], logits.float(), labels)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimizer.step()
         self.steps += 1
-        self.hours += mixture.numel() / self.rate / 3600
+        self.hours += mixture.numel() / self.net.rate / 3600
         self.follow()
         return parts
 
@@ -82,34 +89,28 @@ class Trainer:
             self.average[name].lerp_(value, share)
 
     def save(self) -> None:
-        CHECKPOINTS.mkdir(exist_ok=True)
-        path = checkpoint(self.rate)
         state = {"net": self.net.state_dict(), "average": self.average, "optimizer": self.optimizer.state_dict()}
         state |= {"steps": self.steps, "spent_s": self.spent_s, "hours": self.hours}
-        torch.save(state, path.with_suffix(".part"))
-        path.with_suffix(".part").rename(path)
+        torch.save(state, self.path.with_suffix(".part"))
+        self.path.with_suffix(".part").rename(self.path)
 
     def resume(self) -> None:
-        state = torch.load(checkpoint(self.rate), weights_only=True)
+        state = torch.load(self.path, weights_only=True, map_location=DEVICE)
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average = state["average"]
         self.steps, self.spent_s, self.hours = state["steps"], state["spent_s"], state["hours"]
 
-    def start_from_deeper(self) -> None:
-        """Begin with the rate's checkpoint of a network with more blocks, less the last ones."""
-        state = torch.load(checkpoint(self.rate), weights_only=True)
-        self.net.load_state_dict({name: state["average"][name] for name in self.net.state_dict()})
+    def grow_from(self, small: Path) -> None:
+        """Begin with the weights of a smaller network, or of one for a lower rate."""
+        state = torch.load(small, weights_only=True, map_location=DEVICE)
+        growth.grow(state["average"], self.net)
         self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
         self.hours = state["hours"]
 
-    def start_from(self, narrow: Path) -> None:
-        widen(torch.load(narrow, weights_only=True)["average"], self.net)
-        self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
 
-
-def checkpoint(rate: int) -> Path:
-    return CHECKPOINTS / f"standard_{rate // 1000}k.pt"
+def checkpoint(model: str, rate: int) -> Path:
+    return CHECKPOINTS / f"{model}_{rate // 1000}k.pt"
 
 
 def run(trainer: Trainer, loader: DataLoader) -> None:
@@ -123,7 +124,10 @@ def run(trainer: Trainer, loader: DataLoader) -> None:
         trainer.spent_s += min(now - before, LONGEST_STEP_S)
         before = now
         if trainer.steps % LOG_EVERY == 0:
-            print(describe(trainer, recent), flush=True)
+            line = describe(trainer, recent)
+            print(line, flush=True)
+            with trainer.path.with_suffix(".log").open("a") as log:
+                print(line, file=log)
             recent = []
         if trainer.steps % SAVE_EVERY == 0:
             trainer.save()
@@ -140,31 +144,37 @@ def describe(trainer: Trainer, recent: list[dict[str, float]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=sorted(DESIGNS), default="standard")
     parser.add_argument("--rate", type=int, choices=(8000, 16000), default=8000)
-    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--minutes", type=float, default=30, help="of the whole run, earlier stretches counted in")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--cache", type=Path, default=data.CACHE)
-    parser.add_argument("--resume", action="store_true", help="go on from the rate's checkpoint")
-    parser.add_argument("--from-narrow", action="store_true", help="start 16 kHz from the 8 kHz checkpoint")
-    parser.add_argument("--from-deeper", action="store_true", help="start from a checkpoint with more blocks")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--resume", action="store_true", help="go on from the model's checkpoint")
+    parser.add_argument("--grow-from", type=Path, help="start from the checkpoint of a smaller network")
+    parser.add_argument("--peak", type=float, default=PEAK_RATE, help="highest learning rate")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="processes that mix examples")
+    parser.add_argument("--compile", action="store_true", help="a fifth faster on a CPU; needs a C++ compiler")
     args = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    if args.compile:
+        compile_parts()
     if not (args.cache / "index.json").exists():
         data.build_cache(args.data, args.cache)
-    warm = args.from_narrow or args.from_deeper
-    trainer = Trainer(args.rate, args.minutes, PEAK_RATE * (0.7 if warm else 1))
-    if args.from_narrow:
-        trainer.start_from(checkpoint(8000))
-    if args.from_deeper:
-        trainer.start_from_deeper()
+    trainer = Trainer(args.model, args.rate, args.minutes, args.peak)
+    if args.grow_from:
+        trainer.grow_from(args.grow_from)
     if args.resume:
         trainer.resume()
-    mixtures = Mixtures(args.cache, args.rate, args.seconds, args.batch, seed=1 + trainer.steps)
+    mixtures = Mixtures(args.cache, args.rate, seed=1 + trainer.steps)
     run(trainer, DataLoader(mixtures, batch_size=None, num_workers=args.workers, prefetch_factor=4))
+
+
+def compile_parts() -> None:
+    """Fuses the element-wise operators around a block's products, and those of the loss."""
+    network.gates, network.merged = torch.compile(network.gates), torch.compile(network.merged)
+    losses.spectral = torch.compile(losses.spectral)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,29 @@ def test_file_denoises_and_reports(capsys, tmp_path, passthrough):
     )
 
 
+@pytest.mark.parametrize("choice", [("--engine", "rnnoise"), ("--engine", "speex"), ("--model", "standard")], ids=str)
+def test_file_tries_any_engine(capsys, tmp_path, passthrough, choice):
+    source, target = tmp_path / "in.wav", tmp_path / "out.wav"
+    soundfile.write(source, np.random.default_rng(1).normal(0, 0.05, 16000), 8000)
+    assert main(["file", str(source), str(target), *choice]) == 0
+    before, after = (soundfile.read(path)[0][8000:] for path in (source, target))
+    assert 10 * np.log10(np.mean(before**2) / np.mean(after**2)) > 6
+
+
+def test_a_model_of_an_engine_without_models_is_refused(capsys):
+    said = complaint(capsys, "file", "a", "b", "--engine", "speex", "--model", "light")
+    assert said == "denoise-gateway: --model light: engine speex has no models; leave one of the two out"
+
+
+def test_a_model_that_is_not_there_is_named(capsys, tmp_path):
+    source = tmp_path / "in.wav"
+    soundfile.write(source, np.zeros(800), 8000)
+    assert "no nope_8k.onnx in models/; there are" in complaint(capsys, "file", str(source), "b", "--model", "nope")
+    assert "card.yaml: No such file" in complaint(
+        capsys, "file", str(source), "b", "--model", str(tmp_path / "card.yaml")
+    )
+
+
 @pytest.mark.parametrize(
     ("source", "target", "expected"),
     [

@@ -120,3 +120,16 @@ def test_the_soft_limit_is_raised_to_the_hard_one():
 def test_this_host_can_be_looked_at():
     host = preflight.look()
     assert 0 < host.descriptors <= host.descriptors_hard
+
+
+def test_a_card_that_is_wrong_is_said_before_the_start(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("name: own\nrate: 16000\nsteps: []\n")
+    finding = only(check(config(engine=EngineConfig(model=str(path))), ROOMY))
+    assert finding.fatal and finding.text == "model: own.yaml: hop: missing, expected a whole number from 1"
+
+
+def test_an_engine_that_is_not_installed_is_said_before_the_start(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyrnnoise", None)
+    finding = only(check(config(engine=EngineConfig(kind="rnnoise")), ROOMY))
+    assert finding.fatal and "pip install 'denoise-gateway[rnnoise]'" in finding.text

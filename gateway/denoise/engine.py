@@ -39,7 +39,7 @@ class Engine(Protocol):
     hop: int
     """Samples in a 10 ms frame."""
     delay: int
-    """Algorithmic delay in samples."""
+    """Algorithmic delay in samples; at 16 kHz even, because a byte of G.722 is two samples."""
 
     def reset(self, slots: Ints) -> None:
         """Forget the history of these slots: their next frame is the first of a stream."""

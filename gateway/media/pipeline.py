@@ -14,7 +14,7 @@ from gateway.denoise.engine import Engine
 from gateway.media import codecs
 from gateway.media.legs import AUDIO, OTHER, RAW, Legs
 from gateway.media.streams import ACCEPT, HOLD, LATE, Admitted, Arrivals, Ints, Streams, run_starts
-from gateway.media.voice import Voice, tail_bytes
+from gateway.media.voice import Voice
 from gateway.messages import LegSpec
 from gateway.protocol import rtp
 
@@ -188,7 +188,7 @@ class Pipeline:
             return
         codec = self.legs.codecs[codec_index]
         payload = self.slab[row, packets.offset[i] : packets.offset[i] + packets.size[i]]
-        delay = min(tail_bytes(codec), len(payload))
+        delay = min(self.voice.tail_bytes(codec), len(payload))
         payload[delay:] = payload[: len(payload) - delay].copy()
         payload[:delay] = codec.silence
 

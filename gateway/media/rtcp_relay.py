@@ -9,7 +9,6 @@ from typing import NamedTuple
 from gateway.errors import PeerError
 from gateway.media.legs import RAW
 from gateway.media.pipeline import Pipeline
-from gateway.media.voice import tail_bytes
 from gateway.protocol import rtcp, rtp
 
 
@@ -73,4 +72,4 @@ class RtcpRelay:
         if not pipeline.legs.delayed[slot] or codec < 0:
             return 0
         known = pipeline.legs.codecs[codec]
-        return pipeline.voice.units(known) * tail_bytes(known) // known.frame_bytes
+        return pipeline.voice.units(known) * pipeline.voice.tail_bytes(known) // known.frame_bytes

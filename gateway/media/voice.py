@@ -24,8 +24,6 @@ CONCEAL_FRAMES = 6
 """A longer gap is not concealed: the engine's row is reset."""
 CONCEAL_DECAY = 0.7
 """What a concealed frame keeps of the one before it, in amplitude."""
-TAIL_BYTES = 320
-TAIL_SAMPLES = 160
 
 
 class Voice:
@@ -36,10 +34,10 @@ class Voice:
         self._legs, self._engines = legs, engines
         self.last_codec = np.full(n, -1, np.int64)
         self.expected_timestamp = np.zeros(n, np.int64)
-        self.tail = np.zeros((n, TAIL_BYTES), np.uint8)
+        self.tail = np.zeros((n, max(self.tail_bytes(codec) for codec in legs.codecs)), np.uint8)
         """The end of the payload, not sent yet; see `tail_bytes`."""
-        self.tail_pcm = np.zeros((n, TAIL_SAMPLES), np.float32)
-        """The last 10 ms, decoded; kept while the engine runs on the row."""
+        self.tail_pcm = np.zeros((n, max(self._tail_samples(codec) for codec in legs.codecs)), np.float32)
+        """The last samples, decoded, the newest at the end of the row; kept while the engine runs on the row."""
         self.wet = np.zeros(n, np.float32)
         """Share of denoised audio in what left last, 0..1."""
         self.warming = np.zeros(n, np.int64)
@@ -105,8 +103,8 @@ class Voice:
         frames = -(-missing // self.units(codec))
         concealed = (gaps[broken] > 0) & (frames > 0) & (frames <= CONCEAL_FRAMES) & ~changed[broken]
         lost = slots[broken][concealed]
-        if len(lost):
-            self._conceal(codec, lost, frames[concealed])
+        for count in np.unique(frames[concealed]).tolist():
+            self._conceal(codec, lost[frames[concealed] == count], count)
         self._restart(index, codec, slots[broken][~concealed], frames[~concealed])
 
     @staticmethod
@@ -122,7 +120,7 @@ class Voice:
         if len(other):
             codec.reset(other)
         self.last_codec[slots] = index
-        self.tail[slots, : tail_bytes(codec)] = codec.silence
+        self.tail[slots, : self.tail_bytes(codec)] = codec.silence
         self.tail_pcm[slots] = 0.0
         long = slots[(frames < 0) | (frames > CONCEAL_FRAMES)] if not len(other) else slots
         self._start_engine(codec, long, warm=0)
@@ -136,27 +134,44 @@ class Voice:
         self.running[slots] = True
         self.wet[slots] = 0.0
 
-    def _conceal(self, codec: Codec, slots: Ints, frames: Ints) -> None:
-        """Let the engine and the tail live through lost packets: the last frame repeated, fading.
+    def _conceal(self, codec: Codec, slots: Ints, frames: int) -> None:
+        """Let the engine and the tails live through so many lost frames: the last one repeated, fading.
 
         Rows that the engine does not hear have no decoded tail; they repeat the bytes of theirs.
         """
-        hop = codec.rate // 100
-        steps = np.arange(1, CONCEAL_FRAMES + 1, dtype=np.float32)
-        fading = self.tail_pcm[slots, None, :hop] * (CONCEAL_DECAY**steps)[None, :, None]
-        heard = self.running[slots]
-        if not heard.any():
+        slots = slots[self.running[slots]]
+        if not len(slots):
             return
-        slots, fading, frames = slots[heard], np.ascontiguousarray(fading[heard]), frames[heard]
-        last = fading[np.arange(len(slots)), frames - 1]
-        self.tail_pcm[slots, :hop] = last
-        end = tail_bytes(codec)
-        self.tail[slots, end - codec.frame_bytes : end] = codec.encode(slots, last)
-        self._run(codec.rate, slots, fading, frames)
+        hop, tail = codec.rate // 100, self.tail_bytes(codec)
+        steps = np.arange(1, frames + 1, dtype=np.float32)
+        fading = self.tail_pcm[slots, None, -hop:] * (CONCEAL_DECAY**steps)[None, :, None]
+        pcm = fading.reshape(len(slots), -1)
+        self._keep(codec, slots, pcm)
+        stream = np.concatenate([self.tail[slots, :tail], codec.encode(slots, pcm)], axis=1)
+        self.tail[slots, :tail] = stream[:, -tail:]
+        self._run(codec.rate, slots, fading, np.full(len(slots), frames))
+
+    def tail_bytes(self, codec: Codec) -> int:
+        """Delay of the content in payload bytes: the engine's, and what coding it anew takes (G.722: 1.4 ms)."""
+        engine = self._engines.get(codec.rate)
+        hop = codec.rate // 100
+        return (engine.delay if engine else hop) * codec.frame_bytes // hop + codec.coding_bytes
+
+    def _tail_samples(self, codec: Codec) -> int:
+        """Samples to keep: the engine's delay for mixing, a frame for concealing."""
+        engine = self._engines.get(codec.rate)
+        return max(engine.delay if engine else 0, codec.rate // 100)
+
+    def _keep(self, codec: Codec, slots: Ints, pcm: Floats) -> None:
+        """Make the end of float32 [n, samples] the decoded tail."""
+        keep, fresh = self._tail_samples(codec), pcm.shape[1]
+        if fresh < keep:
+            pcm = np.concatenate([self.tail_pcm[slots, fresh - keep :], pcm], axis=1)
+        self.tail_pcm[slots, -keep:] = pcm[:, -keep:]
 
     def _delay(self, codec: Codec, slots: Ints, payload: Bytes) -> Bytes:
         """The sender's bytes, late by as much as denoised audio on legs that carry the delay; always a copy."""
-        size, tail = payload.shape[1], tail_bytes(codec)
+        size, tail = payload.shape[1], self.tail_bytes(codec)
         late = self._legs.delayed[slots]
         if not late.any():
             return payload.copy()
@@ -171,19 +186,26 @@ class Voice:
         pcm = codec.decode(slots, payload)
         frames = pcm.reshape(len(slots), -1, hop)
         clean = self._run(codec.rate, slots, frames, np.full(len(slots), frames.shape[1]))
-        tail = self.tail_pcm[slots, None, :hop]
-        self.tail_pcm[slots, :hop] = frames[:, -1]
+        all_wet = clean is not None and self._all_wet(slots)
+        late = pcm if all_wet else self._late(codec, slots, pcm)
+        self._keep(codec, slots, pcm)
         self._count(slots, frames.shape[1], wet=clean is not None)
         if clean is None:
             return dry
-        if self._all_wet(slots):
+        if all_wet:
             return codec.encode(slots, clean.reshape(len(slots), -1))
         before, after = self._fade(slots, frames.shape[1])
-        clean = mix(np.concatenate([tail, frames[:, :-1]], axis=1), clean, before, after)
-        out = codec.encode(slots, clean.reshape(len(slots), -1))
-        silent = (before.max(axis=1) == 0.0) & (after.max(axis=1) == 0.0)
-        out[silent] = dry[silent]
-        return out
+        clean = mix(late.reshape(clean.shape), clean, before, after)
+        out = codec.encode(slots, clean.reshape(len(slots), -1)).reshape(*before.shape, -1)
+        unheard = (before == 0.0) & (after == 0.0)
+        out[unheard] = dry.reshape(out.shape)[unheard]
+        return out.reshape(dry.shape)
+
+    def _late(self, codec: Codec, slots: Ints, pcm: Floats) -> Floats:
+        """What came in, float32 [n, samples], as late as the engine makes it."""
+        delay = self._engines[codec.rate].delay
+        stream = np.concatenate([self.tail_pcm[slots, self.tail_pcm.shape[1] - delay :], pcm], axis=1)
+        return stream[:, : pcm.shape[1]]
 
     def _all_wet(self, slots: Ints) -> bool:
         """Whether every row is denoised and stays so: there is nothing to mix."""
@@ -234,11 +256,6 @@ class Voice:
         self.warming[slots] = np.maximum(self.warming[slots] - frames, 0)
         self.wet[slots] = course[:, -1]
         return course[:, :-1], course[:, 1:]
-
-
-def tail_bytes(codec: Codec) -> int:
-    """Delay of the content in payload bytes: a frame, and what coding it anew takes (G.722: 1.4 ms)."""
-    return codec.frame_bytes + codec.coding_bytes
 
 
 def mix(dry: Floats, wet: Floats, before: Floats, after: Floats) -> Floats:

@@ -1,11 +1,15 @@
 """Whatever arrives: the pipeline does not raise, sends at most what came, and keeps to its own header."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.denoise.adapter import AdaptedEngine
+from gateway.denoise.passthrough import PassthroughEngine
 from gateway.protocol import rtp
 from tests.media.test_pipeline import Bench, content, voice
+from tests.media.test_voice import Blocks
 
 garbage = st.binary(max_size=300)
 near_rtp = st.builds(
@@ -23,10 +27,11 @@ batches = st.lists(
 )
 
 
+@pytest.mark.parametrize("engine", [PassthroughEngine, lambda rate, slots: AdaptedEngine(Blocks(rate), rate, slots)])
 @settings(max_examples=150, deadline=None)
-@given(batches)
-def test_any_datagrams_in_any_order_do_no_harm(arrivals):
-    bench = Bench()
+@given(arrivals=batches)
+def test_any_datagrams_in_any_order_do_no_harm(engine, arrivals):
+    bench = Bench(engine)
     came = sent = 0
     ours = int(bench.pipeline.streams.out_ssrc[1])
     for datagrams, after_s in arrivals:

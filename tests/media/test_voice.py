@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 
-from gateway.denoise.engine import Result, Ticket
+from gateway.config import EngineConfig
+from gateway.denoise.adapter import AdaptedEngine
+from gateway.denoise.engine import Engine, Result, Ticket
+from gateway.denoise.engines import build
 from gateway.denoise.passthrough import PassthroughEngine
 from gateway.media import codecs
 from gateway.media.legs import Legs
 from gateway.media.voice import CONCEAL_FRAMES, WARM_FRAMES, Voice, mix
 from gateway.messages import LegSpec, Payload
+from tests.denoise.tools import click_db, vowel
 
 
 class Ear(PassthroughEngine):
@@ -149,26 +153,120 @@ def test_a_mix_begins_and_ends_at_its_shares():
     assert course[0] == 0.0 and course[-1] == pytest.approx(0.5, abs=0.01) and np.all(np.diff(course) > 0)
 
 
-@pytest.mark.parametrize("codec", ALL_CODECS)
-def test_dry_and_denoised_audio_are_equally_late_in_every_codec(codec):
-    """A tone through a network that changes nothing, against the same tone bypassed."""
-    heard = {}
-    for bypass in ("on", "off"):
+class Blocks:
+    """A suppressor with a hop of 16 ms that changes nothing."""
+
+    delay = 0
+
+    def __init__(self, rate: int) -> None:
+        self.rate, self.hop = rate, rate * 16 // 1000
+
+    def reset(self, slots) -> None:
+        """It has no history."""
+
+    def run(self, slots, blocks):
+        return blocks, np.zeros(len(slots), np.float32)
+
+
+ENGINES = {
+    "hop of 10 ms": lambda rate: PassthroughEngine(rate, 1),
+    "hop of 16 ms": lambda rate: AdaptedEngine(Blocks(rate), rate, 1),
+    "resampled": lambda rate: AdaptedEngine(Blocks(2 * rate), rate, 1),
+}
+"""Engines that change nothing but the time: 10 ms, 14 ms, and 16 to 18 ms late."""
+
+
+class Line:
+    """A phone, a leg and the far phone, in 20 ms packets of a codec."""
+
+    def __init__(self, codec: tuple[str, int], engine: Engine, **changes: object) -> None:
         table = codecs.build(1)
-        phone, far_phone = codecs.build(1)[codec], codecs.build(1)[codec]
-        legs = Legs(1, table)
-        voice = Voice(legs, {phone.rate: PassthroughEngine(phone.rate, 1)})
-        payload_type = Payload(0, codec[0], codec[1], 1, 0)
-        legs.open(LegSpec(slot=0, generation=1, call_id="call", payloads=(payload_type,), bypass=bypass))
-        voice.open_leg(0)
-        noise = np.random.default_rng(0).normal(0, 0.1, (1, 20 * phone.rate // 50)).astype(np.float32)
-        one, units = np.ones(1, np.int64), 2 * voice.units(phone)
-        packets = []
-        for i, pcm in enumerate(np.split(noise, 20, axis=1)):
-            sent = voice.process(
-                legs.codecs.index(table[codec]), 0 * one, i * units * one, 0 * one, one == 0, phone.encode(0 * one, pcm)
-            )  # fmt: skip
-            packets.append(far_phone.decode(0 * one, sent)[0])
-        heard[bypass] = np.concatenate(packets)[phone.rate // 10 :]
-    apart = np.correlate(heard["on"], heard["off"][100:-100], "valid")
+        self.phone, self.far_phone = codecs.build(1)[codec], codecs.build(1)[codec]
+        self.legs = Legs(1, table)
+        self.voice = Voice(self.legs, {self.phone.rate: engine})
+        self.index = self.legs.codecs.index(table[codec])
+        self.payload_type = Payload(0, codec[0], codec[1], 1, 0)
+        self.legs.open(self.spec(**changes))
+        self.voice.open_leg(0)
+
+    def spec(self, **changes: object) -> LegSpec:
+        return LegSpec(slot=0, generation=1, call_id="call", payloads=(self.payload_type,), **changes)
+
+    def say(
+        self, pcm: np.ndarray, lost: tuple[int, ...] = (), then: dict[int, dict] | None = None, frames: int = 2
+    ) -> np.ndarray:
+        """What is heard, float32 [samples]; silence for lost packets. then: changes of the leg before a packet."""
+        one, units = np.ones(1, np.int64), frames * self.voice.units(self.phone)
+        heard, gap = [], 0
+        for i, part in enumerate(np.split(pcm, len(pcm) // (frames * self.phone.rate // 100))):
+            payload = self.phone.encode(0 * one, part[None])
+            if i in lost:
+                gap += 1
+                heard.append(np.zeros_like(part))
+                continue
+            if then and i in then:
+                self.legs.update(self.spec(**then[i]))
+            sent = self.voice.process(self.index, 0 * one, i * units * one, gap * one, one == 0, payload)
+            heard.append(self.far_phone.decode(0 * one, sent)[0])
+            gap = 0
+        return np.concatenate(heard)
+
+
+def hiss(seconds: float, rate: int) -> np.ndarray:
+    """Noise of 16-bit samples, float32."""
+    samples = np.random.default_rng(0).normal(0, 0.1, round(seconds * rate)).clip(-0.5, 0.5) * 32768
+    return (np.rint(samples) / 32768).astype(np.float32)
+
+
+@pytest.mark.parametrize("late", ENGINES)
+@pytest.mark.parametrize("codec", ALL_CODECS)
+def test_dry_and_denoised_audio_are_equally_late_in_every_codec(codec, late):
+    """Noise through a network that changes nothing, against the same noise bypassed."""
+    rate = codecs.build(1)[codec].rate
+    engines = {bypass: ENGINES[late](rate) for bypass in ("on", "off")}
+    heard = {bypass: Line(codec, engine, bypass=bypass).say(hiss(0.4, rate)) for bypass, engine in engines.items()}
+    apart = np.correlate(heard["on"][rate // 10 :], heard["off"][rate // 10 :][100:-100], "valid")
     assert int(np.argmax(apart)) == 100
+
+
+@pytest.mark.parametrize("late", ["hop of 10 ms", "hop of 16 ms"])
+@pytest.mark.parametrize("rate", [8000, 16000])
+@pytest.mark.parametrize("lost", [(), (10,), (10, 11, 12)], ids=len)
+def test_no_switch_and_no_loss_moves_a_sample(rate, late, lost):
+    """Level 0 and back, through losses: once its concealment has passed, every sample is where it was."""
+    engine = ENGINES[late](rate)
+    pcm = hiss(1.0, rate)
+    then = {15: {"level": 0}, 30: {"level": 80}}
+    heard = Line(("L16", rate), engine).say(pcm, lost, then)
+    settled = (max(lost) + 3 if lost else 3) * rate // 50
+    np.testing.assert_array_equal(heard[settled:], pcm[settled - engine.delay : -engine.delay])
+
+
+@pytest.mark.parametrize("rate", [8000, 16000])
+def test_level_0_in_mid_call_is_the_senders_bytes_after_the_fade(rate):
+    """Engine and input differ in every sample here, and the fade takes 20 ms."""
+    engine = AdaptedEngine(Blocks(rate), rate, 1)
+    engine._inner.run = lambda slots, blocks: (-blocks, np.zeros(len(slots), np.float32))  # type: ignore[method-assign]
+    pcm = hiss(0.4, rate)
+    heard = Line(("L16", rate), engine).say(pcm, then={10: {"level": 0}})
+    switch, end = 10 * rate // 50, 11 * rate // 50
+    late = np.concatenate([np.zeros(engine.delay, np.float32), pcm])[: len(pcm)]
+    np.testing.assert_array_equal(heard[end:], late[end:])
+    assert np.corrcoef(heard[switch // 2 : switch], late[switch // 2 : switch])[0, 1] < -0.99
+
+
+@pytest.mark.parametrize("rate", [8000, 16000])
+@pytest.mark.parametrize("changes", [{"level": 0}, {"bypass": "on"}], ids=str)
+def test_the_denoiser_switched_off_and_on_in_a_held_vowel_does_not_click(rate, changes):
+    engine = build(EngineConfig(), 1)[rate]
+    heard = Line(("L16", rate), engine).say(vowel(rate, 160).reshape(-1), then={40: changes, 55: {"level": 80}})
+    back = 55 * rate // 50 + WARM_FRAMES * rate // 100
+    for switch in (40 * rate // 50, back):
+        assert click_db(heard, switch, rate) < -50
+
+
+def test_a_leg_that_warms_up_and_fades_in_within_one_long_packet_plays_no_old_sound():
+    engine = AdaptedEngine(Blocks(8000), 8000, 1)
+    pcm = hiss(0.96, 8000)
+    heard = Line(("L16", 8000), engine).say(pcm, then={1: {"bypass": "on"}, 3: {"bypass": "off"}}, frames=16)
+    np.testing.assert_array_equal(heard[320:], pcm[320 - engine.delay : -engine.delay])
