@@ -104,9 +104,10 @@ class EngineConfig:
     kind: EngineKind = "ort"
     """`ort` (our networks and your own, in an embedded ONNX Runtime), `rnnoise` or `speex` (pip install
     denoise-gateway[rnnoise] or [speex]; one call at a time), or `passthrough` (no denoising, for measurements)."""
-    model: str = "standard"
-    """Of kind `ort`: a name for `models/<model>_8k.onnx` and `models/<model>_16k.onnx`, the same as a path, or the path
-    of a YAML card that describes a model of your own (docs/models.md)."""
+    model: str = "light"
+    """Of kind `ort`: `light` (700 legs a core), `standard` (sounds better, 450), another name for
+    `models/<model>_8k.onnx` and `models/<model>_16k.onnx`, the same as a path, or the path of a YAML card that
+    describes a model of your own (docs/models.md)."""
 
 
 @dataclass(frozen=True, slots=True)

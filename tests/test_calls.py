@@ -542,7 +542,7 @@ def test_a_required_mux_advertises_no_rtcp_port():
         (ALICE, {"transport_protocol": "RTP/SAVP"}, "RTP/AVP"),
         (ALICE, {"codec": {"transcode": ("PCMA",)}}, "transcod"),
         (ALICE + FAX, {"extra": {"T.38": ["decode"]}}, "T.38"),
-        (ALICE, {"controls": ng.Controls(model="huge")}, "standard"),
+        (ALICE, {"controls": ng.Controls(model="huge")}, "light"),
         ("v=0\n", {}, "o="),
         (None, {}, "No SDP"),
     ],
