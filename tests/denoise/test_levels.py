@@ -38,7 +38,7 @@ def test_a_level_changed_in_a_held_vowel_does_not_click(kind, rate, levels):
 @pytest.mark.parametrize("rate", engines.RATES_HZ)
 def test_a_cut_between_levels_would_be_heard_by_this_measure(rate):
     loud = np.concatenate(list(vowel(rate, FRAMES)))
-    steady = [loud, loud * np.float32(smallest_gain(20))]
+    steady = [loud, loud * np.float32(smallest_gain(40))]
     for switch in SWITCHES:
         places = range(switch * rate // 100, (switch + 1) * rate // 100, rate // 800)
         assert max(click_db(np.concatenate([steady[0][:at], steady[1][at:]]), at, rate) for at in places) > -35
