@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from tqdm import tqdm
 
 from models import clean
+from models.files import RATE, decode
 
-RATE = 16000
 ASTERISK, MUSIC = Path("/usr/share/asterisk"), Path("/usr/share/games/wesnoth/1.16/data/core/music")
 FILLETS = Path("/usr/share/games/fillets-ng/sound")
 PACKAGES = {
@@ -115,16 +114,6 @@ def reserved(name: str, split: dict[str, Any]) -> bool:
 def load_split() -> dict[str, Any]:
     split: dict[str, Any] = json.loads(SPLIT.read_text())
     return split
-
-
-def decode(path: Path, rate: int = RATE) -> np.ndarray:
-    """Any audio file as int16 mono samples at `rate`."""
-    options = {"format": "g722"} if path.suffix == ".g722" else {}
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
-    with av.open(str(path), **options) as container:
-        frames = [f for frame in container.decode(audio=0) for f in resampler.resample(frame)]
-        frames += resampler.resample(None)
-    return np.concatenate([f.to_ndarray().reshape(-1) for f in frames]) if frames else np.zeros(0, np.int16)
 
 
 def prepared(source: Source, cache: Path) -> np.ndarray:

@@ -23,7 +23,9 @@ from typing import Any
 
 from models import figures, heldout, measure, report, rivals, systems, targets, testset
 from models.figures import Results
+from models.files import replacing
 from models.measure import Store
+from models.runtime import cpu_name
 from models.testset import Clip
 
 ROOT = Path(__file__).parents[1]
@@ -122,11 +124,6 @@ def about(rate: int, quick: bool, found: Results) -> dict[str, Any]:
     }
 
 
-def cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
-
-
 def write_index(found: Results, tests_path: Path) -> None:
     """Original and clean sound of the clips to hear, and index.json that lists them with their figures."""
     read = testset.read(tests_path)
@@ -160,9 +157,8 @@ def into_cards(rate: int, measured: dict[str, Any]) -> None:
         figures_ = {k: v for k, v in measured["systems"][name].items() if k not in unmeasured}
         noisy = {k: measured["systems"]["noisy"][k] for k in report.COMPARED}
         card["quality"] = {"test": "python -m models.evaluate", "date": measured["date"], "noisy": noisy, **figures_}
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(card, indent=2) + "\n")
-        part.rename(path)
+        with replacing(path) as part:
+            part.write_text(json.dumps(card, indent=2) + "\n")
 
 
 def parse() -> argparse.Namespace:

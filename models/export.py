@@ -18,7 +18,9 @@ import onnxruntime
 import torch
 
 from models.designs import DESIGNS, Network
+from models.files import replacing
 from models.geometry import HEAD
+from models.runtime import cpu_name, session
 from models.train import checkpoint
 
 FOLDER = Path(__file__).parent
@@ -33,25 +35,14 @@ TRAINING_DATA = [
 LICENCE = "Weights: same licence as this project. Trained on the listed audio; none of it is part of this project."
 
 
-def replace(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.rename(path)
-
-
 def graph_name(model: str, rate: int, fp32: bool = False) -> str:
     """Stem of a graph's file and of its card's."""
     return f"{model}{'_fp32' if fp32 else ''}_{rate // 1000}k"
 
 
 def write_card(name: str, card: dict[str, Any]) -> None:
-    replace(FOLDER / f"{name}.json", (json.dumps(card, indent=2) + "\n").encode())
-
-
-def session(model: bytes | str) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    with replacing(FOLDER / f"{name}.json") as part:
+        part.write_text(json.dumps(card, indent=2) + "\n")
 
 
 def streams_per_core(model: bytes, batch: int = 256, seconds: float = 6.0) -> int:
@@ -67,11 +58,6 @@ def streams_per_core(model: bytes, batch: int = 256, seconds: float = 6.0) -> in
             state = run.run(None, {"pcm": pcm, "state": state, "control": control})[1]
         best = min(best, (time.perf_counter() - start) / 10)
     return round(batch / best / 100)
-
-
-def cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def load(model: str, rate: int, untrained: bool) -> tuple[Network, dict[str, float]]:
@@ -100,7 +86,8 @@ def export(model: str, rate: int, fp32: bool, untrained: bool) -> None:
         "sha256": hashlib.sha256(written).hexdigest(), "licence": LICENCE,
     }  # fmt: skip
     keep_measured(name, card)
-    replace(FOLDER / f"{name}.onnx", written)
+    with replacing(FOLDER / f"{name}.onnx") as part:
+        part.write_bytes(written)
     write_card(name, card)
     print(f"{name}.onnx: {len(written)} bytes, {training['hours']:.1f} h of mixtures, streams a core by batch: "
           f"{card['streams_per_core']}")  # fmt: skip

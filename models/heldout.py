@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from models import rivals
+from models.files import RATE, decode, replacing
 
-RATE = 16000
 """Hz; everything is decoded to this."""
 MANIFEST = Path(__file__).with_name("split.json")
 SOUNDS = Path("/usr/share/asterisk/sounds")
@@ -89,16 +89,9 @@ def load_manifest(path: Path = MANIFEST) -> dict[str, str]:
 
 
 @cache
-def decode(path: Path) -> np.ndarray:
+def decoded(path: Path) -> np.ndarray:
     """Any audio file as float32 mono samples in -1..1 at RATE. Cached: some recordings serve many clips."""
-    import av
-
-    options = {"format": "g722"} if path.suffix == ".g722" else {}
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
-    with av.open(str(path), **options) as container:
-        frames = [f for frame in container.decode(audio=0) for f in resampler.resample(frame)]
-        frames += resampler.resample(None)
-    return np.concatenate([f.to_ndarray().reshape(-1) for f in frames]).astype(np.float32) / 32768
+    return decode(path).astype(np.float32) / 32768
 
 
 class Recordings:
@@ -112,7 +105,7 @@ class Recordings:
         return sorted(name for name in self.files if name.startswith(prefix))
 
     def samples(self, name: str) -> np.ndarray:
-        return decode(locate(name, self.data)[0])
+        return decoded(locate(name, self.data)[0])
 
     def stretch(self, name: str, rng: np.random.Generator, seconds: float) -> np.ndarray:
         """A random stretch of a recording; a short one is repeated."""
@@ -126,7 +119,7 @@ def longest(folder: str, kind: str, count: int) -> list[str]:
     place = SOUNDS / folder.split("/", 1)[1]
     found = sorted(place.rglob(f"*{kind}"), key=lambda path: (-path.stat().st_size, str(path)))
     spoken = (path for path in found if not str(path.relative_to(place)).startswith(NO_SPEECH))
-    clean = (path for path in spoken if spread_db(decode(path)) >= STUDIO_DB)
+    clean = (path for path in spoken if spread_db(decoded(path)) >= STUDIO_DB)
     return [f"asterisk/{path.relative_to(SOUNDS)}" for path in islice(clean, count)]
 
 
@@ -155,9 +148,8 @@ def choose(data: Path) -> list[str]:
 def write(data: Path) -> None:
     split = json.loads(MANIFEST.read_text())
     split["files"] = {name: sha256(locate(name, data)[0]) for name in choose(data)}
-    part = MANIFEST.with_name(MANIFEST.name + ".part")
-    part.write_text(json.dumps(split, indent=1) + "\n")
-    part.rename(MANIFEST)
+    with replacing(MANIFEST) as part:
+        part.write_text(json.dumps(split, indent=1) + "\n")
 
 
 def default_data() -> Path:

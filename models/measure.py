@@ -22,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from models import metrics, testset
+from models.files import replacing
 from models.testset import Clip, ClipSet
 
 CHUNK = 8
@@ -100,9 +101,8 @@ def write_wav(path: Path, x: np.ndarray, rate: int) -> None:
     import soundfile
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    soundfile.write(part, testset.to_int16(x), rate, format="WAV", subtype="PCM_16")
-    part.rename(path)
+    with replacing(path) as part:
+        soundfile.write(part, testset.to_int16(x), rate, format="WAV", subtype="PCM_16")
 
 
 @cache

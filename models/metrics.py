@@ -74,15 +74,12 @@ def mel_filters(size: int, bands: int, rate: int = 16000) -> np.ndarray:
 @cache
 def dnsmos_session(network: str) -> onnxruntime.InferenceSession:
     """A network of the `speechmos` package, opened directly: that package would import much more."""
-    import onnxruntime
+    from models.runtime import session
 
     spec = find_spec("speechmos")
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("speechmos is not installed: pip install -r models/requirements-train.txt")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    path = Path(spec.submodule_search_locations[0]) / "dnsmos_models" / network
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        raise ModuleNotFoundError("speechmos is not installed: pip install -r models/requirements-evaluate.txt")
+    return session(str(Path(spec.submodule_search_locations[0]) / "dnsmos_models" / network))
 
 
 def dnsmos(output: np.ndarray, rate: int) -> dict[str, float]:

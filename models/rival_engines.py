@@ -20,6 +20,7 @@ import onnxruntime
 import soxr
 
 from models import rivals
+from models.runtime import session
 
 Process = Callable[[np.ndarray], np.ndarray]
 """One frame of one stream: float32 [hop], -1..1, to the same."""
@@ -57,14 +58,6 @@ class Overlapped:
         self.sum = np.concatenate([self.sum[self.hop :], np.zeros(self.hop, np.float32)])
         self.sum += self.block(self.past * self.window) * self.window
         return self.sum[: self.hop].copy()
-
-
-def session(model: str | bytes) -> onnxruntime.InferenceSession:
-    """One thread, as in a gateway."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 @cache

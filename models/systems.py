@@ -17,7 +17,8 @@ import numpy as np
 import onnxruntime
 
 from models import rival_engines, rivals
-from models.rival_engines import RIVALS, session
+from models.rival_engines import RIVALS
+from models.runtime import session
 
 FOLDER = Path(__file__).parent
 RATES = (8000, 16000)

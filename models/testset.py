@@ -18,6 +18,7 @@ from scipy.signal import fftconvolve, resample_poly
 from tqdm import tqdm
 
 from models import codecs, noises
+from models.files import replacing
 from models.heldout import PROMPTS, RATE, Recordings
 
 VERSION = 1
@@ -294,12 +295,10 @@ def build(data: Path, rate: int, path: Path, turns: int = 3) -> ClipSet:
         clean.append(wanted)
         noisy.append(heard)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
     about = json.dumps({"made_of": made_of, "rate": rate, "clips": [asdict(c) for c in clips]})
     sizes = np.array([len(x) for x in clean])
-    with part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         np.savez(file, about=np.array(about), sizes=sizes, clean=np.concatenate(clean), noisy=np.concatenate(noisy))
-    part.rename(path)
     return ClipSet(rate, clips, clean, noisy)
 
 

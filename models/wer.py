@@ -156,7 +156,9 @@ def recogniser() -> tuple[Any, Any]:
         import ctranslate2
         import tokenizers
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error.name} is missing: pip install -r models/requirements-train.txt") from error
+        raise ModuleNotFoundError(
+            f"{error.name} is missing: pip install -r models/requirements-evaluate.txt"
+        ) from error
     first, *others = rivals.files("whisper1")
     rest = rivals.files("whisper2")
     files = {path.name: path.read_bytes() for path in others}

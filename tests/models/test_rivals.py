@@ -188,7 +188,7 @@ def test_a_rival_takes_noise_away_and_says_who_it_is(label):
     if not fetched(label):
         pytest.skip("not here: run `python -m models.rivals fetch`")
     if label == "NSNet2":
-        pytest.importorskip("onnx", reason="NSNet2's graph is rewired with onnx: see models/requirements-train.txt")
+        pytest.importorskip("onnx", reason="NSNet2's graph is rewired with onnx: see models/requirements-evaluate.txt")
     noise = (np.random.default_rng(1).standard_normal((1, 3 * 8000)) * 0.03).astype(np.float32)
     system = systems.SYSTEMS[label]
     out = system.suppress(noise, 8000)
