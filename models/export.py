@@ -26,9 +26,11 @@ from models.train import checkpoint
 FOLDER = Path(__file__).parent
 TRAINING_DATA = [
     "rhasspy datasets kathleen, kerstin, flemishguy (CC0)",
-    "Picovoice wake-word-benchmark (Apache-2.0), MycroftAI Precise-Community-Data (public domain), clean clips only",
+    "Picovoice wake-word-benchmark (Apache-2.0), MycroftAI Precise-Community-Data (public domain), clean clips, and "
+    "others cleaned by DeepFilterNet 3",
     "Free Spoken Digit Dataset (CC BY-SA 4.0), 8 kHz network only",
     "Asterisk core sounds en, es, ru (CC BY-SA 3.0)",
+    "Fish Fillets, dialogues in Czech and Dutch (GPL-2+)",
     "noise: moodist, blanket, Noisekun, ambientsounds, ESC-10 (CC0, CC BY, Pixabay licence), and synthetic",
     "music: Asterisk opsound hold music (CC BY-SA), Battle for Wesnoth (GPL-2+), synthetic tones",
 ]
