@@ -89,6 +89,8 @@ class Call:
     signalled: float = 0.0
     delete_at: float | None = None
     tos: int | None = None
+    latched: bool = False
+    """A fax or modem was heard: what the parties send passes untouched to the end."""
 
     def move(self, event: Event, now: float) -> None:
         """Take the step of the table; raises CallerError where there is none."""
@@ -287,6 +289,7 @@ class Call:
             level=treatment.level,
             keep_music=treatment.music == "pass",
             bypass=treatment.bypass,
+            latched=self.latched,
         )
 
     # --- time

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from gateway.call import Call
 from gateway.legs import Leg, Stats
-from gateway.messages import Address
+from gateway.messages import Address, Detected, Reason
 from gateway.parties import Line, Party
 
 Report = dict[str, object]
@@ -62,6 +62,7 @@ def _treatment(call: Call) -> Report:
         "level": treatment.level,
         "music": treatment.music,
         "bypass": treatment.bypass,
+        "latched": int(call.latched),
     }
 
 
@@ -124,6 +125,8 @@ def _streams(party: Party, line: Line, leg: Leg, unix_offset_s: float) -> list[R
             "on": int(leg.told is not None and leg.told.denoise),
             "frames wet": stats.frames_wet,
             "frames dry": stats.frames_dry,
+            "reason": Reason(stats.reason).name.lower(),
+            "events": [_event(event) for event in leg.events],
         },
         **_endpoints(leg.pinned or party.remote(rtp_advertised), rtp_advertised),
     }
@@ -136,6 +139,16 @@ def _streams(party: Party, line: Line, leg: Leg, unix_offset_s: float) -> list[R
         **_endpoints(leg.pinned_rtcp or party.remote(rtcp_advertised), rtcp_advertised),
     }
     return [rtp] if line.mux else [rtp, rtcp]
+
+
+def _event(event: Detected) -> Report:
+    """Values that are not known are left out: bencode has no null, and no fractions."""
+    report: Report = {"kind": event.kind, "value": event.value, "begin_ms": round(event.begin_ms)}
+    for name in ("lasting_ms", "level_dbm0", "twist_db"):
+        value = getattr(event, name)
+        if value is not None:
+            report[name] = round(value)
+    return report
 
 
 def _endpoints(used: Address | None, advertised: Address | None) -> Report:

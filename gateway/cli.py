@@ -7,16 +7,18 @@ so that `--help` and `check-config` answer at once.
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 from gateway.config import ENGINE_KINDS, Config, EngineConfig
 from gateway.config_file import load
+from gateway.detect.detection import CLOCK_HZ, Detection
 from gateway.errors import CallerError, GatewayError
 
 USAGE_ERROR = 2
+SIGNALS_SHOWN = 20
 
 HELP = """\
 Takes the noise out of phone calls. Beside a SIP proxy it hands out media ports over rtpengine's NG protocol, and cleans
@@ -52,6 +54,7 @@ examples:
   denoise-gateway file noisy.flac clean.flac --level 50          at most 15 dB less noise
   denoise-gateway file noisy.wav phone.wav --codec PCMU          as a G.711 phone would hear it
   denoise-gateway file noisy.wav clean.wav --music suppress      music counts as noise
+  denoise-gateway file noisy.wav clean.wav --bypass off          the network alone, without detectors
   denoise-gateway file noisy.wav clean.wav --engine rnnoise      another engine, to compare
   denoise-gateway file noisy.wav clean.wav --model own.yaml      a model of your own (docs/models.md)
 """
@@ -112,7 +115,8 @@ def file(options: argparse.Namespace) -> int:
         raise CallerError(f"--model {options.model}: engine {options.engine} has no models; leave one of the two out")
     if options.engine or options.model:
         engine = EngineConfig(options.engine or "ort", options.model or engine.model)
-    denoise = replace(config.denoise, denoise="both", level=level, music=music)
+    bypass = options.bypass or config.denoise.bypass
+    denoise = replace(config.denoise, denoise="both", level=level, music=music, bypass=bypass)
     config = replace(config, engine=engine, denoise=denoise)
     try:
         seconds = soundfile.info(options.input).duration
@@ -123,7 +127,22 @@ def file(options: argparse.Namespace) -> int:
     print(f"{options.output}: {report.seconds:.1f} s, {report.seconds / max(report.took_s, 1e-9):.0f} times real time")
     if report.pauses_db == report.pauses_db:
         print(f"noise in the pauses: {report.pauses_db + 0.0:.1f} dB less")
+    for line in signal_lines(report.signals):
+        print(line)
     return 0
+
+
+def signal_lines(signals: Sequence[Detection]) -> list[str]:
+    """What was heard in a recording and left alone, for a person to read; the end of a sound takes its beginning's
+    place."""
+    lines = {}
+    for signal in signals:
+        until = f" to {signal.end / CLOCK_HZ:.2f}" if signal.end >= 0 else ""
+        channel = f" (channel {signal.slot // 2 + 1})" if signal.slot else ""
+        name = f"{signal.kind} {signal.value}".strip()
+        lines[signal.slot, signal.kind, signal.begin] = f"{name} from {signal.begin / CLOCK_HZ:.2f}{until} s{channel}"
+    shown = [f"left alone: {line}" for line in list(lines.values())[:SIGNALS_SHOWN]]
+    return [*shown, f"and {len(lines) - SIGNALS_SHOWN} more"] if len(lines) > SIGNALS_SHOWN else shown
 
 
 def check_config(options: argparse.Namespace) -> int:
@@ -159,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--level", type=level, metavar="0..100", help="limit of attenuation, 0.3 dB a step; 100: none")
     command.add_argument("--codec", choices=("L16", "PCMU", "PCMA", "G722"), default="L16", help="of the call (L16)")
     command.add_argument("--music", choices=("pass", "suppress"), help="keep music, or take it for noise")
+    command.add_argument("--bypass", choices=("auto", "off"), help="leave signals alone that are heard, or nothing")
     command.add_argument("--engine", choices=ENGINE_KINDS, help="what denoises (ort, our networks and your own)")
     command.add_argument(
         "--model", metavar="NAME", help="of engine ort: standard, light, …, or the YAML card of your own"

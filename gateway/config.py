@@ -121,7 +121,15 @@ class DenoiseConfig:
     music: Literal["pass", "suppress"] = "pass"
     """`pass` or `suppress` music."""
     bypass: Literal["auto", "on", "off"] = "auto"
-    """`auto`, `on` (delayed and untouched) or `off` (never bypassed)."""
+    """`auto` (music, tones, digits and fax pass untouched), `on` (everything does) or `off` (nothing does)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectConfig:
+    """What is told of the signals that are recognised (music, tones, digits, fax)."""
+
+    report_digits: bool = False
+    """Name the digits of DTMF in events and logs. They may be PINs and card numbers: off, only that there was one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,4 +153,5 @@ class Config:
     calls: CallsConfig = field(default_factory=CallsConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     denoise: DenoiseConfig = field(default_factory=DenoiseConfig)
+    detect: DetectConfig = field(default_factory=DetectConfig)
     log: LogConfig = field(default_factory=LogConfig)

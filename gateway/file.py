@@ -18,6 +18,7 @@ import soxr
 from gateway.config import Config, DenoiseConfig
 from gateway.denoise.engine import Engine
 from gateway.denoise.engines import build
+from gateway.detect.detection import Detection
 from gateway.errors import CallerError
 from gateway.measure import change_db, find_pauses
 from gateway.media import codecs
@@ -47,6 +48,8 @@ class Report:
     """Time in the pipeline."""
     pauses_db: float
     """How much quieter the pauses are; NaN where none was found."""
+    signals: list[Detection]
+    """What the detectors heard; `slot` is twice the channel."""
 
 
 class _Line(NamedTuple):
@@ -62,21 +65,29 @@ def denoise_file(source: Path, target: Path, config: Config, codec: str, progres
     pcm, rate_hz, subtype = _read(source)
     engines = build(config.engine, slots=2 * pcm.shape[1])
     started = time.perf_counter()
-    clean = denoise_pcm(pcm, rate_hz, codec, config.denoise, engines, progress)
+    signals: list[Detection] = []
+    clean = denoise_pcm(pcm, rate_hz, codec, config.denoise, engines, progress, signals)
     took_s = time.perf_counter() - started
     _write(target, clean, rate_hz, subtype)
     before, after = pcm.mean(axis=1), clean.mean(axis=1)
     quieter_db = -change_db(before, after, find_pauses(before, rate_hz), rate_hz)
-    return Report(len(pcm) / rate_hz, took_s, quieter_db)
+    return Report(len(pcm) / rate_hz, took_s, quieter_db, signals)
 
 
 def denoise_pcm(
-    pcm: Floats, rate_hz: int, codec: str, controls: DenoiseConfig, engines: dict[int, Engine], progress: Progress
+    pcm: Floats,
+    rate_hz: int,
+    codec: str,
+    controls: DenoiseConfig,
+    engines: dict[int, Engine],
+    progress: Progress,
+    signals: list[Detection] | None = None,
 ) -> Floats:
     """The audio as the other party of a call would hear it, without the delay.
 
     pcm: float32 [samples, channels], -1..1, at `rate_hz`; codec: PCMU, PCMA, G722 or L16 (8 kHz for recordings of at
-    most that, else 16 kHz); engines: by rate, with two slots a channel. Returns the same shape.
+    most that, else 16 kHz); engines: by rate, with two slots a channel; signals: gets what the detectors hear. Returns
+    the same shape.
     """
     line = _line(codec, rate_hz)
     samples, channels = pcm.shape
@@ -86,7 +97,10 @@ def denoise_pcm(
     packets = -(-(len(inside) + delay) // packet)
     padded = np.zeros((packets * packet, channels), np.float32)
     padded[: len(inside)] = inside
-    sent = _call(padded.reshape(packets, packet, channels), line, controls, engines, progress)
+    pipeline = _open(line, channels, controls, engines)
+    sent = _call(pipeline, padded.reshape(packets, packet, channels), line, progress)
+    if signals is not None:
+        signals += pipeline.voice.ear.found
     return _fit(_resample(sent[delay : delay + len(inside)], line.rate_hz, rate_hz), samples)
 
 
@@ -97,10 +111,9 @@ def _delay(line: _Line, controls: DenoiseConfig, engine: Engine) -> int:
     return codec + (engine.delay if delayed else 0)
 
 
-def _call(pcm: Floats, line: _Line, controls: DenoiseConfig, engines: dict[int, Engine], progress: Progress) -> Floats:
+def _call(pipeline: Pipeline, pcm: Floats, line: _Line, progress: Progress) -> Floats:
     """Run packets [packets, samples, channels] through a pipeline. Returns [packets * samples, channels]."""
     packets, packet, channels = pcm.shape
-    pipeline = _open(line, channels, controls, engines)
     phone = codecs.build(channels)[line.name, line.clock_hz]
     far_phone = codecs.build(channels)[line.name, line.clock_hz]
     heard = np.zeros_like(pcm)

@@ -13,7 +13,7 @@ from gateway.call import Call
 from gateway.errors import CallerError
 from gateway.leases import Leases
 from gateway.legs import Leg, Ports, Stats
-from gateway.messages import LEG_STATS, CloseLeg, Command, Latched, OpenLeg, UpdateLeg
+from gateway.messages import LEG_STATS, CloseLeg, Command, Detected, Latched, Lease, OpenLeg, UpdateLeg
 from gateway.parties import Party
 
 
@@ -93,11 +93,33 @@ class LegTable:
 
     def latched(self, worker: int, event: Latched) -> str | None:
         """Keep a leg's learned source for the next worker; returns its call-id."""
-        call, leg = self._legs.get((worker, event.lease.slot), (None, None))
-        if call is None or leg is None or leg.lease != event.lease:
+        call, leg = self._holder(worker, event.lease)
+        if call is None or leg is None:
             return None
         leg.pinned, leg.pinned_rtcp = event.rtp, event.rtcp
         return call.call_id
+
+    def detected(self, worker: int, event: Detected) -> str | None:
+        """Keep what a detector heard; returns the call-id."""
+        call, leg = self._holder(worker, event.lease)
+        if call is None or leg is None:
+            return None
+        leg.events.append(event)
+        return call.call_id
+
+    def call_latched(self, worker: int, lease: Lease) -> str | None:
+        """A fax: the whole call is left alone, in any worker that ever has it; returns the call-id when that is new."""
+        call, _ = self._holder(worker, lease)
+        if call is None or call.latched:
+            return None
+        call.latched = True
+        self.tell(call)
+        return call.call_id
+
+    def _holder(self, worker: int, lease: Lease) -> tuple[Call, Leg] | tuple[None, None]:
+        """Whose lease this is, if it is not an old one."""
+        call, leg = self._legs.get((worker, lease.slot), (None, None))
+        return (call, leg) if call is not None and leg is not None and leg.lease == lease else (None, None)
 
     def reopen(self, worker: int) -> list[Order]:
         """A new process takes this worker's place: everything it has to open."""

@@ -4,14 +4,19 @@ Also here: the ports a call needs from outside (`Ports`), and the map of payload
 """
 
 import socket
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address
 from typing import NamedTuple, Protocol
 
 from gateway.errors import CallerError
-from gateway.messages import Address, Lease, LegSpec, Payload
+from gateway.messages import Address, Detected, Lease, LegSpec, Payload
 from gateway.protocol import sdp
+
+EVENTS = 32
+"""Detections kept of a leg."""
 
 
 class OutOfPortsError(CallerError):
@@ -72,6 +77,8 @@ class Stats(NamedTuple):
     frames_wet: int = 0
     frames_dry: int = 0
     wet: bool = False
+    reason: int = 0
+    """`Reason` of the last frame."""
 
     def after(self, earlier: "Stats") -> "Stats":
         """These statistics on top of those of an earlier worker."""
@@ -103,6 +110,8 @@ class Leg:
     """By the present worker."""
     earlier: Stats = NOTHING
     """By workers that died."""
+    events: deque[Detected] = field(default_factory=partial(deque, maxlen=EVENTS))
+    """What was heard last, the newest at the end."""
 
     @property
     def stats(self) -> Stats:

@@ -5,7 +5,7 @@ leg's sockets beside it (SCM_RIGHTS). A leg's description is declarative: whenev
 control plane sends it whole, and the worker works out what is different.
 """
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 import msgspec
@@ -40,6 +40,27 @@ class Latch(StrEnum):
     """Packets go to the SDP's address, whatever they come from."""
     HANDOVER = "handover"
     """Follows the peer to a new source at any time (`media handover`)."""
+
+
+class Reason(IntEnum):
+    """Why a leg's audio is not denoised."""
+
+    NONE = 0
+    """It is denoised."""
+    ASKED = 1
+    """`denoise`, `level` or `bypass` say so."""
+    LOAD = 2
+    """The worker is too busy."""
+    FAULT = 3
+    """The engine has failed, or there is none for this rate."""
+    TRIAL = 4
+    """It looks like a tone; withdrawn unless a detector confirms it."""
+    MUSIC = 5
+    PROGRESS = 6
+    """A call-progress tone, or the silent part of its cadence; or another steady tone."""
+    DTMF = 7
+    FAX = 8
+    """A fax, modem or text telephone; when latched, to the end of the call."""
 
 
 class Payload(msgspec.Struct, frozen=True, array_like=True):
@@ -85,6 +106,8 @@ class LegSpec(msgspec.Struct, frozen=True, kw_only=True):
     level: int = 80
     keep_music: bool = True
     bypass: str = "auto"
+    latched: bool = False
+    """A fax or modem was heard in this call: its audio passes untouched to the end."""
 
 
 class OpenLeg(msgspec.Struct, frozen=True, tag=True):
@@ -139,7 +162,8 @@ class WorkerStats(msgspec.Struct, frozen=True, tag=True):
     """Totals of a worker since its start, once a second. Seconds are of the process's time."""
 
     counters: dict[str, int]
-    """packets_in, packets_out, batches, frames_wet, frames_dry, and drops by reason (`dropped_<reason>`)."""
+    """packets_in, packets_out, batches, frames by what became of them (`frames_wet`, `frames_dry_<reason>`), and drops
+    by reason (`dropped_<reason>`)."""
     seconds: dict[str, float]
     """busy and idle, and the stages of a batch: receive, arrays, engine, send."""
     delay_buckets: list[int]
@@ -154,6 +178,31 @@ class Latched(msgspec.Struct, frozen=True, tag=True):
     rtcp: Address | None
 
 
+class Detected(msgspec.Struct, frozen=True, tag=True):
+    """A detector heard something in what a leg's party sent; see `gateway.detect.detection`."""
+
+    lease: Lease
+    kind: str
+    value: str
+    """Empty where it is private: the digits of DTMF, unless configured."""
+    begin_ms: float
+    """Since the leg's first packet."""
+    lasting_ms: float | None
+    """None while it lasts."""
+    level_dbm0: float | None
+    twist_db: float | None
+
+
+class CallLatched(msgspec.Struct, frozen=True, tag=True):
+    """A leg has heard a fax or modem: its call is left alone to the end."""
+
+    lease: Lease
+
+
+DETECTORS = 0
+"""In the place of a rate: what failed are the detectors, and nothing is left alone for what it is."""
+
+
 class EngineFault(msgspec.Struct, frozen=True, tag=True):
     """An engine failed (reason) or works again (empty reason)."""
 
@@ -161,7 +210,7 @@ class EngineFault(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Event = Ready | LegStats | WorkerStats | Latched | EngineFault
+Event = Ready | LegStats | WorkerStats | Latched | Detected | CallLatched | EngineFault
 
 DELAY_BOUNDS_MS = (1.0, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0, 20.0, 50.0, float("inf"))
 
@@ -182,6 +231,7 @@ LEG_STATS = np.dtype(
         ("frames_wet", np.int64),
         ("frames_dry", np.int64),
         ("wet", np.bool_),  # now
+        ("reason", np.uint8),  # why the last frame was not denoised: `Reason`
     ]
 )
 

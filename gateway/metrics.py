@@ -14,11 +14,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from gateway.messages import DELAY_BOUNDS_MS, WorkerStats
+from gateway.messages import DELAY_BOUNDS_MS, Detected, Reason, WorkerStats
 
 PREFIX = "denoise_gateway_"
-STAGES = ("receive", "arrays", "engine", "send")
+STAGES = ("receive", "arrays", "engine", "detect", "send")
 NG_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+NAMED = ("progress", "fax")
+"""Kinds of detections whose values are few names; the others would make a series for each number."""
+ONCE = ("dtmf",)
+"""Kinds that are told only when they are over."""
 NONE = WorkerStats({}, {}, [])
 
 
@@ -71,6 +75,9 @@ class Metrics:
             "statistics_read_timeouts", "Workers too slow to report for a delete or query"
         )
         self.worker_deaths = self._counter("worker_deaths", "Media workers lost", "worker")
+        self.detections = self._counter(
+            "detections", "Signals heard in what parties send, by kind and name", "kind", "value"
+        )
         self.ng_latency = Histogram(
             f"{PREFIX}ng_request_duration_seconds",
             "Time from an NG request's arrival to its reply, by command",
@@ -102,6 +109,12 @@ class Metrics:
         self.workers[worker].bury()
         self.worker_deaths.labels(worker).inc()
 
+    def detected(self, event: Detected) -> None:
+        """A detector's report; once for a signal that is told at its beginning and its end."""
+        if event.lasting_ms is None or event.kind in ONCE:
+            value = event.value if event.kind in NAMED else ""
+            self.detections.labels(event.kind, value.partition(" ")[0]).inc()
+
     def worker_reported(self, worker: int, stats: WorkerStats) -> None:
         """The once-a-second report."""
         if len(stats.delay_buckets) == len(DELAY_BOUNDS_MS):
@@ -123,6 +136,9 @@ class WorkerCollector(Collector):
         yield self._by_worker("packets_received", "Media packets received", "packets_in")
         yield self._by_worker("packets_sent", "Media packets sent", "packets_out")
         yield self._by_worker("batches", "Batches run", "batches")
+        yield self._by_worker("rows_spoilt", "Frames for which the network gave no numbers", "rows_spoilt")
+        yield self._by_worker("detections_untold", "Detections above what is told of a leg", "detections_untold")
+        yield self._by_worker("events_malformed", "Telephone-event packets without an event", "events_malformed")
         yield self._frames()
         yield self._drops()
         yield self._seconds()
@@ -137,11 +153,14 @@ class WorkerCollector(Collector):
 
     def _frames(self) -> CounterMetricFamily:
         family = CounterMetricFamily(
-            f"{PREFIX}frames", "10 ms frames, by worker, denoised (wet) or not (dry)", labels=("worker", "path")
+            f"{PREFIX}frames",
+            "10 ms frames, by worker, denoised (wet) or not (dry), and the reason for dry",
+            labels=("worker", "path", "reason"),
         )
         for worker, totals in self._workers.items():
-            for path in ("wet", "dry"):
-                family.add_metric((str(worker), path), totals.counter(f"frames_{path}"))
+            family.add_metric((str(worker), "wet", ""), totals.counter("frames_wet"))
+            for reason in (reason.name.lower() for reason in Reason if reason):
+                family.add_metric((str(worker), "dry", reason), totals.counter(f"frames_dry_{reason}"))
         return family
 
     def _drops(self) -> CounterMetricFamily:

@@ -131,10 +131,12 @@ class Gateway:
         except OSError as error:
             raise PeerError(f"the gateway gives no metrics: {error}\n{self.log()}") from None
         seconds = {_label(labels, "stage"): float(v) for name, labels, v in samples if name == "stage_seconds_total"}
-        frames = {_label(labels, "path"): float(v) for name, labels, v in samples if name == "frames_total"}
+        frames = {"wet": 0.0, "dry": 0.0}
+        for name, labels, value in samples:
+            if name == "frames_total":
+                frames[_label(labels, "path")] += float(value)
         shed = sum(float(value) for name, _, value in samples if name == "legs_shed")
-        wet, dry = frames.get("wet", 0.0), frames.get("dry", 0.0)
-        return Reading(media_cpu_s, time.monotonic(), seconds, wet, dry, shed)
+        return Reading(media_cpu_s, time.monotonic(), seconds, frames["wet"], frames["dry"], shed)
 
     def rss_mb(self) -> tuple[float, float]:
         """Of the media worker, and of all processes."""

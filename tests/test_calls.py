@@ -16,7 +16,7 @@ from gateway.errors import CallerError
 from gateway.leases import Leases, LoadLimitError
 from gateway.leg_table import Order
 from gateway.legs import Interface
-from gateway.messages import LEG_STATS, CloseLeg, Kind, Latch, Latched, LegSpec, OpenLeg, UpdateLeg
+from gateway.messages import LEG_STATS, CloseLeg, Detected, Kind, Latch, Latched, LegSpec, OpenLeg, UpdateLeg
 from gateway.protocol import ng, sdp
 from tests.control.harness import free_ports
 
@@ -724,6 +724,44 @@ def test_what_was_latched_is_forgotten_when_the_party_speaks_again():
     proxy.calls.legs.latched(0, Latched(leg.lease, ("192.0.2.10", 40001), None))
     proxy.offer()
     assert leg.pinned is None
+
+
+def test_what_a_detector_heard_is_shown_with_its_leg_and_only_the_newest_is_kept():
+    proxy = Proxy()
+    proxy.call()
+    leg = proxy.calls.get("call").caller.lines[0].leg
+    for at in range(40):
+        event = Detected(leg.lease, "progress", "busy de", 20.0 * at, None, -13.2, None)
+        assert proxy.calls.legs.detected(0, event) == "call"
+    stream = proxy.ask("query")["tags"]["alice"]["medias"][0]["streams"][0]
+    assert len(stream["denoise"]["events"]) == 32
+    assert stream["denoise"]["events"][-1] == {
+        "kind": "progress",
+        "value": "busy de",
+        "begin_ms": 780,
+        "level_dbm0": -13,
+    }
+
+
+def test_a_detection_of_an_ended_lease_is_nobodys():
+    proxy = Proxy()
+    proxy.call()
+    leg = proxy.calls.get("call").caller.lines[0].leg
+    stale = Detected(leg.lease._replace(generation=99), "music", "", 0.0, None, None, None)
+    assert proxy.calls.legs.detected(0, stale) is None
+    assert not leg.events
+
+
+def test_a_fax_latches_every_leg_of_the_call_to_its_end_and_in_a_new_worker():
+    proxy = Proxy()
+    proxy.call()
+    call = proxy.calls.get("call")
+    assert proxy.calls.legs.call_latched(0, call.caller.lines[0].leg.lease) == "call"
+    orders = proxy.calls.legs.take_orders()
+    assert [order.command.spec.latched for order in orders] == [True, True]
+    assert proxy.calls.legs.call_latched(0, call.caller.lines[0].leg.lease) is None
+    assert all(order.command.spec.latched for order in proxy.calls.legs.reopen(0))
+    assert proxy.ask("query")["denoise"]["latched"] == 1
 
 
 def test_calls_go_to_the_least_loaded_worker_and_stay_whole():

@@ -86,6 +86,18 @@ def test_file_denoises_and_reports(capsys, tmp_path, passthrough):
     )
 
 
+def test_file_says_what_it_left_alone(capsys, tmp_path, passthrough):
+    source = tmp_path / "in.wav"
+    t = np.arange(8000) / 8000
+    digit = np.where((t > 0.2) & (t < 0.3), 0.2 * (np.sin(2 * np.pi * 770 * t) + np.sin(2 * np.pi * 1336 * t)), 0)
+    soundfile.write(source, np.stack([digit * 0, digit], axis=1), 8000)
+    assert main(["file", str(source), str(tmp_path / "out.wav")]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left alone")]
+    assert re.fullmatch(r"left alone: dtmf 5 from 0\.(19|20) to 0\.(29|30) s \(channel 2\)", line)
+    assert main(["file", str(source), str(tmp_path / "out.wav"), "--bypass", "off"]) == 0
+    assert "left alone" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("choice", [("--engine", "rnnoise"), ("--engine", "speex"), ("--model", "standard")], ids=str)
 def test_file_tries_any_engine(capsys, tmp_path, passthrough, choice):
     source, target = tmp_path / "in.wav", tmp_path / "out.wav"

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "measure": (),
     "log": ("config",),
     "denoise": ("config", "errors", "protocol"),
-    "detect": ("denoise", "errors", "protocol"),
+    "detect": ("messages", "denoise", "errors", "protocol"),
     "media": ("messages", "denoise", "detect", "config", "errors", "protocol"),
     "metrics": ("messages",),
     "calls": ("messages", "config", "errors", "protocol"),

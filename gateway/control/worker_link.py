@@ -173,6 +173,9 @@ def widen(each: socket.socket) -> None:
 
 
 def worker_environment() -> dict[str, str]:
-    """The environment of a media process: it finds this package, and its libraries use one thread."""
+    """The environment of a media process: it finds this package, its libraries use one thread, and glibc keeps freed
+    memory, since the arrays of a batch are as large as those of the last and their pages would fault in anew."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    memory = {"MALLOC_MMAP_THRESHOLD_": str(64 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+    return {**memory, **os.environ, "PYTHONPATH": path, **threads}

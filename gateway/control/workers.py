@@ -18,7 +18,20 @@ from gateway.control.worker_link import WorkerLink
 from gateway.errors import EngineError
 from gateway.leases import Leases
 from gateway.leg_table import Order
-from gateway.messages import EngineFault, Event, Latched, LegStats, ReadLegs, Ready, Stop, WorkerStats
+from gateway.messages import (
+    DETECTORS,
+    CallLatched,
+    Detected,
+    EngineFault,
+    Event,
+    Latched,
+    Lease,
+    LegStats,
+    ReadLegs,
+    Ready,
+    Stop,
+    WorkerStats,
+)
 from gateway.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -112,9 +125,9 @@ class Workers:
         return [f"worker {place.index} is not ready" for place in self.places if place.link is None]
 
     def degraded(self) -> list[str]:
-        """Engines that fail: their calls go on without denoising."""
+        """Engines and detectors that fail: calls go on without them."""
         return [
-            f"worker {place.index}: the {rate} Hz engine fails: {reason}"
+            f"worker {place.index}: {failing(rate)} fails: {reason}"
             for place in self.places
             for rate, reason in place.faults.items()
         ]
@@ -236,6 +249,10 @@ class Workers:
             case Latched():
                 call_id = self._calls.legs.latched(place.index, event)
                 log.debug("leg latched", extra={"call_id": call_id, "rtp": event.rtp, "rtcp": event.rtcp})
+            case Detected():
+                self._detected(place, event)
+            case CallLatched(lease):
+                self._latched(place, lease)
             case WorkerStats():
                 self._measured(place, event)
             case EngineFault(rate, reason):
@@ -263,14 +280,38 @@ class Workers:
         place.busy_s, place.idle_s = busy_s, idle_s
         self._metrics.worker_reported(place.index, stats)
 
+    def _detected(self, place: Place, event: Detected) -> None:
+        assert self._calls is not None
+        call_id = self._calls.legs.detected(place.index, event)
+        if call_id is None:
+            return
+        self._metrics.detected(event)
+        extra = {"call_id": call_id, "kind": event.kind, "value": event.value, "begin_ms": round(event.begin_ms)}
+        if event.lasting_ms is not None:
+            extra["lasting_ms"] = round(event.lasting_ms)
+        log.info("signal detected", extra=extra)
+
+    def _latched(self, place: Place, lease: Lease) -> None:
+        assert self._calls is not None
+        call_id = self._calls.legs.call_latched(place.index, lease)
+        if call_id is not None:
+            log.info("fax or modem: the call passes untouched to its end", extra={"call_id": call_id})
+            self.send(self._calls.legs.take_orders())
+
     def _fault(self, place: Place, rate: int, reason: str) -> None:
         extra = {"worker": place.index, "rate_hz": rate, "reason": reason}
         if reason:
             place.faults[rate] = reason
-            log.error("engine failed: calls go on without denoising", extra=extra)
+            lacking = "detection of signals" if rate == DETECTORS else "denoising"
+            log.error("%s failed: calls go on without %s", failing(rate), lacking, extra=extra)
         else:
             place.faults.pop(rate, None)
-            log.warning("engine works again", extra=extra)
+            log.warning("%s works again", failing(rate), extra=extra)
+
+
+def failing(rate: int) -> str:
+    """What an `EngineFault` is about."""
+    return "the detection of signals" if rate == DETECTORS else f"the {rate} Hz engine"
 
 
 def worker_count(config: Config) -> int:

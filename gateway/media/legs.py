@@ -39,6 +39,8 @@ class Legs:
         """The leg has once been denoised: its content is late by the engine's delay for the rest of its life."""
         self.wanted = np.zeros(slots, np.bool_)
         """The denoiser shall work on what is received here."""
+        self.detecting = np.zeros(slots, np.bool_)
+        """Detectors decide what is left alone (`bypass: auto`)."""
         self.control = np.zeros((slots, 2), np.float32)
         """The engine's `control`: smallest gain, keep music."""
         self.opened = np.zeros(slots, np.int64)
@@ -62,6 +64,7 @@ class Legs:
         self._map_payloads(slot, spec.payloads)
         self.delayed[slot] |= spec.denoise
         self.wanted[slot] = spec.denoise and spec.level > 0 and spec.bypass != "on"
+        self.detecting[slot] = spec.bypass == "auto"
         self.control[slot] = smallest_gain(spec.level), float(spec.keep_music)
 
     def close(self, slot: int) -> None:

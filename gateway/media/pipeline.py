@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from gateway.denoise.engine import Engine
 from gateway.media import codecs
-from gateway.media.legs import AUDIO, OTHER, RAW, Legs
+from gateway.media.events import Events
+from gateway.media.legs import AUDIO, EVENT, OTHER, RAW, Legs
 from gateway.media.streams import ACCEPT, HOLD, LATE, Admitted, Arrivals, Ints, Streams, run_starts
 from gateway.media.voice import Voice
 from gateway.messages import LegSpec
@@ -51,6 +52,7 @@ class Pipeline:
         self.legs = Legs(slots, codecs.build(slots))
         self.streams = Streams(self.legs, hold_s, np.random.default_rng(seed))
         self.voice = Voice(self.legs, engines)
+        self.events = Events(slots)
         self.rtcp: list[tuple[int, bytes]] = []
         """RTCP that came on RTP ports (RFC 5761): slot and datagram, for the caller to take."""
         self.held: list[Held] = []
@@ -63,12 +65,15 @@ class Pipeline:
         self.legs.open(spec)
         self.streams.open_leg(spec.slot)
         self.voice.open_leg(spec.slot)
+        self.events.open_leg(spec.slot)
+        self.voice.ear.policy.latched[spec.slot] = spec.latched
         self.packets_out[spec.slot] = self.bytes_out[spec.slot] = 0
 
     def update(self, spec: LegSpec) -> None:
         """Change a leg; a new epoch (re-INVITE) lets a new SSRC in at once."""
         self.streams.open[spec.slot] |= spec.epoch != self.legs.specs[spec.slot].epoch
         self.legs.update(spec)
+        self.voice.ear.policy.latched[spec.slot] |= spec.latched
 
     def close(self, slot: int) -> None:
         """End a leg."""
@@ -150,6 +155,7 @@ class Pipeline:
             self._voice_wave(packets, wave, codec, verdict, gap)
         self.voice_s += time.perf_counter() - started
         self._count_others(codec)
+        self._hear_events(packets, codec)
         sequence, timestamp, ssrc, marker = self.streams.headers(packets, now)
         payload_type = self.legs.out_payload_type[packets.slots, packets.payload_type]
         rtp.write(
@@ -196,6 +202,16 @@ class Pipeline:
         others = int((codec == OTHER).sum())
         if others:
             self.streams.count("relayed_other_codec", others)
+
+    def _hear_events(self, packets: Arrivals, codec: npt.NDArray[np.int8]) -> None:
+        """Digits sent as RFC 4733 packets pass untouched, and are reported."""
+        for i in np.flatnonzero(codec == EVENT).tolist():
+            slot, offset = int(packets.slots[i]), int(packets.offset[i])
+            payload = self.slab[packets.rows[i], offset : offset + packets.size[i]].tobytes()
+            heard = int(self.voice.ear.heard[slot])
+            detection = self.events.hear(slot, int(packets.timestamp[i]), payload, heard)
+            if detection is not None:
+                self.voice.ear.report(detection)
 
     def _count_raw(self, relayed: npt.NDArray[np.intp], now: float) -> None:
         if len(relayed):

@@ -3,8 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
+from gateway.detect.detection import Detection
+from gateway.detect.sines import RATE
 from gateway.media.pipeline import Pipeline
-from gateway.messages import LEG_STATS, WorkerStats
+from gateway.messages import LEG_STATS, Detected, Lease, Reason, WorkerStats
 
 
 def leg_rows(pipeline: Pipeline, slots: npt.NDArray[np.integer]) -> np.ndarray:
@@ -22,7 +24,22 @@ def leg_rows(pipeline: Pipeline, slots: npt.NDArray[np.integer]) -> np.ndarray:
     rows["jitter_ms"] = streams.jitter_s[slots] * 1000
     rows["frames_wet"], rows["frames_dry"] = voice.frames_wet[slots], voice.frames_dry[slots]
     rows["wet"] = voice.wet[slots] > 0
+    rows["reason"] = voice.reason[slots]
     return rows
+
+
+def detected(detection: Detection, lease: Lease, digits: bool) -> Detected:
+    """What is told of a detection; digits: also which keys a party pressed."""
+    private = detection.kind in ("dtmf", "event") and not digits
+    lasting = detection.end - detection.begin if detection.end >= 0 else None
+    return Detected(
+        lease,
+        detection.kind,
+        "" if private else detection.value,
+        detection.begin * 1000 / RATE,
+        None if lasting is None else lasting * 1000 / RATE,
+        *(round(value, 1) if np.isfinite(value) else None for value in (detection.level_dbm0, detection.twist_db)),
+    )
 
 
 def worker_stats(
@@ -31,9 +48,11 @@ def worker_stats(
     """Totals since the start; frames are of the legs there are now and were before."""
     voice = pipeline.voice
     frames = {
-        "frames_wet": voice.total_wet,
-        "frames_dry": voice.total_dry,
+        "frames_wet": int(voice.totals[Reason.NONE]),
+        **{f"frames_dry_{reason.name.lower()}": int(voice.totals[reason]) for reason in Reason if reason},
         "rows_spoilt": voice.total_spoilt,
+        "detections_untold": voice.ear.unreported,
+        "events_malformed": pipeline.events.malformed,
         "legs_shed": int(voice.shed.sum()),
     }
     return WorkerStats({**counters, **pipeline.streams.counters, **frames}, dict(seconds), list(delay_buckets))

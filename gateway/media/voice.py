@@ -2,16 +2,22 @@
 
 Works on waves: packets of one codec and one size, at most one a slot. Every leg that was ever to be denoised carries
 one constant content delay, the engine's; wet, dry and bypassed audio all have it, so that no switch loses or repeats
-a sample. Dry audio is the sender's own bytes, late by that delay: a stream of bytes with a tail kept a slot.
+a sample. Dry audio is the sender's own bytes, late by that delay: a stream of bytes with a tail kept a slot. Whether a
+frame is wet or dry is for `detect` to say, which hears what came in.
 """
+
+import time
 
 import numpy as np
 import numpy.typing as npt
 
-from gateway.denoise.engine import Engine, Floats, Ints
+from gateway.denoise.engine import Engine, Floats, Ints, Result
+from gateway.detect.ear import Ear
+from gateway.detect.policy import Codes
 from gateway.errors import EngineError
 from gateway.media.codecs import Codec
 from gateway.media.legs import Legs
+from gateway.messages import DETECTORS, Reason
 
 Bytes = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
@@ -22,6 +28,8 @@ WARM_FRAMES = 10
 """Frames an engine row hears dry before it is faded in, when it has missed a part of the stream."""
 CONCEAL_FRAMES = 6
 """A longer gap is not concealed: the engine's row is reset."""
+SILENT_FRAMES = 6000
+"""A pause of a minute; what was heard before a longer one does not matter any more."""
 CONCEAL_DECAY = 0.7
 """What a concealed frame keeps of the one before it, in amplitude."""
 
@@ -32,6 +40,7 @@ class Voice:
     def __init__(self, legs: Legs, engines: dict[int, Engine]) -> None:
         n = legs.slots
         self._legs, self._engines = legs, engines
+        self.ear = Ear(n)
         self.last_codec = np.full(n, -1, np.int64)
         self.expected_timestamp = np.zeros(n, np.int64)
         self.tail = np.zeros((n, max(self.tail_bytes(codec) for codec in legs.codecs)), np.uint8)
@@ -47,11 +56,15 @@ class Voice:
         self.shed = np.zeros(n, np.bool_)
         """Dry because the worker is too busy."""
         self.faulty: dict[int, str] = {}
-        """Rates whose engine has failed, and why."""
+        """Rates whose engine has failed, and why; `DETECTORS` stands for the detectors."""
         self.frames_wet = np.zeros(n, np.int64)
         self.frames_dry = np.zeros(n, np.int64)
-        self.total_wet = self.total_dry = 0
-        """Frames of all legs since the start."""
+        self.reason = np.zeros(n, np.uint8)
+        """Why the last frame was dry: a `Reason`."""
+        self.totals = np.zeros(len(Reason), np.int64)
+        """Frames of all legs since the start, by `Reason`; those that were denoised have none."""
+        self.detect_s = 0.0
+        """Time spent in the detectors."""
         self.total_spoilt = 0
         """Rows that the network gave no numbers for."""
 
@@ -62,6 +75,8 @@ class Voice:
             column[slot] = 0
         for column in (self.frames_wet, self.frames_dry):
             column[slot] = 0
+        self.reason[slot] = Reason.NONE
+        self.ear.open_leg(slot)
         self.running[slot] = self.shed[slot] = False
 
     def process(
@@ -77,17 +92,39 @@ class Voice:
         self._follow(codec_index, codec, slots, timestamps, gaps, fresh, payload.shape[1])
         dry = self._delay(codec, slots, payload)
         if rest or codec.rate not in self._engines:
-            self.running[slots] = False
-            self.wet[slots] = 0.0
+            self._rest(slots, frames, np.full(len(slots), Reason.FAULT, np.uint8))
             return dry
-        hear = (self._legs.wanted[slots] & ~self.shed[slots]) | (self.wet[slots] > 0)
-        self.running[slots[~hear]] = False
-        self._count(slots[~hear], frames, wet=False)
+        hear = self._wanted(slots) | (self.wet[slots] > 0)
         if hear.all():
             return self._denoise(codec, slots, payload, dry)
+        self._rest(slots[~hear], frames, self._why(slots[~hear]))
         if hear.any():
             dry[hear] = self._denoise(codec, slots[hear], payload[hear], dry[hear])
         return dry
+
+    def _wanted(self, slots: Ints) -> Bools:
+        """Rows to be denoised unless a detector objects."""
+        wanted: Bools = self._legs.wanted[slots] & ~self.shed[slots] & ~self._latched(slots)
+        return wanted
+
+    def _latched(self, slots: Ints) -> Bools:
+        """`bypass: off` overrides what the detectors have latched."""
+        latched: Bools = self.ear.policy.latched[slots] & self._legs.detecting[slots]
+        return latched
+
+    def _why(self, slots: Ints) -> Codes:
+        """The `Reason` of rows that are not wanted."""
+        latched, shed = self._latched(slots), self.shed[slots]
+        why: Codes = np.select([latched, shed], [np.uint8(Reason.FAX), np.uint8(Reason.LOAD)], np.uint8(Reason.ASKED))
+        return why
+
+    def _rest(self, slots: Ints, frames: int, why: Codes) -> None:
+        """Rows that neither engine nor ear hears."""
+        self.running[slots] = False
+        self.wet[slots] = 0.0
+        self.ear.skip(slots, np.full(len(slots), frames))
+        if frames:
+            self._count(slots, np.repeat(why[:, None], frames, axis=1))
 
     def _follow(
         self, index: int, codec: Codec, slots: Ints, timestamps: Ints, gaps: Ints, fresh: Bools, size: int
@@ -103,6 +140,7 @@ class Voice:
         frames = -(-missing // self.units(codec))
         concealed = (gaps[broken] > 0) & (frames > 0) & (frames <= CONCEAL_FRAMES) & ~changed[broken]
         lost = slots[broken][concealed]
+        self.ear.skip(lost, frames[concealed])
         for count in np.unique(frames[concealed]).tolist():
             self._conceal(codec, lost[frames[concealed] == count], count)
         self._restart(index, codec, slots[broken][~concealed], frames[~concealed])
@@ -116,6 +154,7 @@ class Voice:
         """A new source, a new codec, or sound after silence: the old tail never opens it."""
         if not len(slots):
             return
+        self._lead_ear(slots, frames)
         other = slots[self.last_codec[slots] != index]
         if len(other):
             codec.reset(other)
@@ -124,6 +163,12 @@ class Voice:
         self.tail_pcm[slots] = 0.0
         long = slots[(frames < 0) | (frames > CONCEAL_FRAMES)] if not len(other) else slots
         self._start_engine(codec, long, warm=0)
+
+    def _lead_ear(self, slots: Ints, frames: Ints) -> None:
+        """Silence was not sent: time goes on; a step back or a long one is another source."""
+        on = (frames >= 0) & (frames <= SILENT_FRAMES)
+        self.ear.skip(slots[on], frames[on])
+        self.ear.forget(slots[~on])
 
     def _start_engine(self, codec: Codec, slots: Ints, warm: int) -> None:
         engine = self._engines.get(codec.rate)
@@ -185,21 +230,65 @@ class Voice:
         self._start_engine(codec, slots[~self.running[slots]], warm=WARM_FRAMES)
         pcm = codec.decode(slots, payload)
         frames = pcm.reshape(len(slots), -1, hop)
-        clean = self._run(codec.rate, slots, frames, np.full(len(slots), frames.shape[1]))
-        all_wet = clean is not None and self._all_wet(slots)
+        result = self._run(codec.rate, slots, frames, np.full(len(slots), frames.shape[1]))
+        codes = self._listen(codec, slots, frames, result)
+        all_wet = not codes.any() and bool((self.wet[slots] == 1.0).all())
         late = pcm if all_wet else self._late(codec, slots, pcm)
         self._keep(codec, slots, pcm)
-        self._count(slots, frames.shape[1], wet=clean is not None)
-        if clean is None:
+        self._count(slots, codes)
+        if result is None:
             return dry
+        clean = result.frames
         if all_wet:
             return codec.encode(slots, clean.reshape(len(slots), -1))
-        before, after = self._fade(slots, frames.shape[1])
+        before, after = self._fade(slots, codes == Reason.NONE)
         clean = mix(late.reshape(clean.shape), clean, before, after)
-        out = codec.encode(slots, clean.reshape(len(slots), -1)).reshape(*before.shape, -1)
+        out = codec.encode(slots, clean.reshape(len(slots), -1))
+        if codec.predictive:  # passing bytes again would click at every change; `_rest` does it once, to the end
+            return out
+        out = out.reshape(*before.shape, -1)
         unheard = (before == 0.0) & (after == 0.0)
         out[unheard] = dry.reshape(out.shape)[unheard]
         return out.reshape(dry.shape)
+
+    def _listen(self, codec: Codec, slots: Ints, frames: Floats, result: Result | None) -> Codes:
+        """The `Reason` of each frame, uint8 [n, k]."""
+        codes = np.zeros(frames.shape[:2], np.uint8)
+        wanted = self._wanted(slots)
+        if not wanted.all():
+            codes[~wanted] = self._why(slots[~wanted])[:, None]
+        hear = wanted & self._legs.detecting[slots]
+        if hear.any():
+            rows = slice(None) if hear.all() else np.flatnonzero(hear)
+            heard = slots[rows]
+            probabilities = result.probabilities[rows] if result is not None else None
+            codes[rows] = self._hear(heard, frames[rows], codec.rate, probabilities)
+        if not hear.all():
+            self.ear.skip(slots[~hear], np.full(int((~hear).sum()), frames.shape[1]))
+        if result is None:
+            codes[codes == Reason.NONE] = Reason.FAULT
+        return codes
+
+    def _hear(self, slots: Ints, frames: Floats, rate: int, probabilities: Floats | None) -> Codes:
+        """What the detectors say; a fault in them is no reason to lose a call."""
+        began, latched = time.perf_counter(), len(self.ear.latches)
+        try:
+            codes = self.ear.hear(slots, frames, rate, probabilities, self._legs.control[slots, 1] > 0)
+        except Exception as error:  # a mistake of ours, whatever it is: these legs are denoised as if nothing was heard
+            self.faulty[DETECTORS] = f"{type(error).__name__}: {error}"
+            self.ear.forget(slots)
+            return np.zeros(frames.shape[:2], np.uint8)
+        self.faulty.pop(DETECTORS, None)
+        self.detect_s += time.perf_counter() - began
+        self._latch_calls(self.ear.latches[latched:])
+        return codes
+
+    def _latch_calls(self, heard: list[int]) -> None:
+        """A fax at one end of a call is a fax at the other."""
+        for slot in heard:
+            others = self._legs.peer == slot
+            others[self._legs.peer[slot]] |= self._legs.peer[slot] >= 0
+            self.ear.latch(np.flatnonzero(others))
 
     def _late(self, codec: Codec, slots: Ints, pcm: Floats) -> Floats:
         """What came in, float32 [n, samples], as late as the engine makes it."""
@@ -207,20 +296,16 @@ class Voice:
         stream = np.concatenate([self.tail_pcm[slots, self.tail_pcm.shape[1] - delay :], pcm], axis=1)
         return stream[:, : pcm.shape[1]]
 
-    def _all_wet(self, slots: Ints) -> bool:
-        """Whether every row is denoised and stays so: there is nothing to mix."""
-        stays = self._legs.wanted[slots] & ~self.shed[slots] & (self.wet[slots] == 1.0)
-        return bool(stays.all())
+    def _count(self, slots: Ints, codes: Codes) -> None:
+        """codes: uint8 [n, k]"""
+        wet = (codes == Reason.NONE).sum(axis=1)
+        self.frames_wet[slots] += wet
+        self.frames_dry[slots] += codes.shape[1] - wet
+        self.reason[slots] = codes[:, -1]
+        self.totals += np.bincount(codes.ravel(), minlength=len(Reason))
 
-    def _count(self, slots: Ints, frames: int, wet: bool) -> None:
-        (self.frames_wet if wet else self.frames_dry)[slots] += frames
-        if wet:
-            self.total_wet += len(slots) * frames
-        else:
-            self.total_dry += len(slots) * frames
-
-    def _run(self, rate: int, slots: Ints, frames: Floats, counts: Ints) -> Floats | None:
-        """Clean frames, or None when the engine cannot give any: the audio goes on dry."""
+    def _run(self, rate: int, slots: Ints, frames: Floats, counts: Ints) -> Result | None:
+        """The engine's answer, or None when the engine cannot give any: the audio goes on dry."""
         try:
             engine = self._engines[rate]
             result = engine.collect(engine.submit(slots, frames, counts, self._legs.control[slots]), np.inf)
@@ -235,7 +320,7 @@ class Voice:
             return None
         if not np.isfinite(result.frames.sum()):
             self._quarantine(rate, slots, result.frames)
-        return result.frames
+        return result
 
     def _quarantine(self, rate: int, slots: Ints, clean: Floats) -> None:
         """Rows that are no numbers go dry and start afresh; their neighbours do not notice."""
@@ -246,14 +331,15 @@ class Voice:
         self.wet[slots[bad]] = 0.0
         self.warming[slots[bad]] = WARM_FRAMES
 
-    def _fade(self, slots: Ints, frames: int) -> tuple[Floats, Floats]:
-        """Share of wet at the beginning and the end of each frame: float32 [n, frames] each."""
-        wet, steps = self.wet[slots], np.arange(frames + 1)
-        target = self._legs.wanted[slots] & ~self.shed[slots]
-        moved = np.clip(steps[None, :] - self.warming[slots][:, None], 0, None) / FADE_FRAMES
-        course = np.where(target[:, None], wet[:, None] + moved, wet[:, None] - steps[None, :] / FADE_FRAMES)
-        course = np.clip(course, 0.0, 1.0).astype(np.float32)
-        self.warming[slots] = np.maximum(self.warming[slots] - frames, 0)
+    def _fade(self, slots: Ints, wanted: Bools) -> tuple[Floats, Floats]:
+        """Share of wet at the beginning and the end of each frame: float32 [n, k] each. wanted: bool [n, k]"""
+        frames, warming = wanted.shape[1], self.warming[slots]
+        course = np.empty((len(slots), frames + 1), np.float32)
+        course[:, 0] = self.wet[slots]
+        for k in range(frames):
+            step = np.where(wanted[:, k], (warming <= k) / FADE_FRAMES, -1 / FADE_FRAMES)
+            course[:, k + 1] = np.clip(course[:, k] + step, 0.0, 1.0)
+        self.warming[slots] = np.maximum(warming - frames, 0)
         self.wet[slots] = course[:, -1]
         return course[:, :-1], course[:, 1:]
 

@@ -17,12 +17,13 @@ import numpy as np
 from gateway.config import Config
 from gateway.denoise import engines
 from gateway.media.pipeline import Pipeline
-from gateway.media.report import leg_rows, worker_stats
+from gateway.media.report import detected, leg_rows, worker_stats
 from gateway.media.rtcp_relay import RtcpRelay
 from gateway.media.shedding import Shedding
 from gateway.media.sockets import Sockets, views_of
 from gateway.messages import (
     DELAY_BOUNDS_MS,
+    CallLatched,
     CloseLeg,
     Command,
     EngineFault,
@@ -68,7 +69,7 @@ class Worker:
         self._interval_s = media.batch_interval_ms / 1000
         self._faulty: set[int] = set()
         self._stopping = False
-        self.seconds = dict.fromkeys(("busy", "idle", "receive", "arrays", "engine", "send"), 0.0)
+        self.seconds = dict.fromkeys(("busy", "idle", "receive", "arrays", "engine", "detect", "send"), 0.0)
         self.counters = dict.fromkeys(("packets_in", "packets_out", "batches"), 0)
         self.delay_buckets = [0] * len(DELAY_BOUNDS_MS)
         self._received_s = self._reported_s = time.monotonic()
@@ -116,13 +117,14 @@ class Worker:
         count = self.sockets.receive(events, self._views, pipeline.lengths, pipeline.slots, now)
         received = self._received_s = time.monotonic()
         if count or pipeline.held:
-            voice_s = pipeline.voice_s
+            voice_s, detect_s = pipeline.voice_s, pipeline.voice.detect_s
             outgoing = pipeline.step(count, now)
             stepped = time.monotonic()
             sent = self.sockets.send(outgoing, pipeline.lengths, self._views)
             finished = time.monotonic()
-            voice_s = pipeline.voice_s - voice_s
-            seconds["engine"] += voice_s
+            voice_s, detect_s = pipeline.voice_s - voice_s, pipeline.voice.detect_s - detect_s
+            seconds["engine"] += voice_s - detect_s
+            seconds["detect"] += detect_s
             seconds["arrays"] += stepped - received - voice_s
             seconds["send"] += finished - stepped
             self._count(count, sent, finished - waited_since, now)
@@ -155,12 +157,23 @@ class Worker:
         if self.sockets.latched:
             learned, self.sockets.latched = set(self.sockets.latched), []
             for slot in learned:
-                lease = Lease(slot, int(self.pipeline.legs.generation[slot]))
-                self._tell(Latched(lease, *self.sockets.sources(slot)))
+                self._tell(Latched(self._lease(slot), *self.sockets.sources(slot)))
+        ear = self.pipeline.voice.ear
+        if ear.found:
+            found, ear.found = ear.found, []
+            for detection in found:
+                self._tell(detected(detection, self._lease(detection.slot), self._config.detect.report_digits))
+        if ear.latches:
+            latches, ear.latches = ear.latches, []
+            for slot in latches:
+                self._tell(CallLatched(self._lease(slot)))
         if self._faulty != set(self.pipeline.voice.faulty):
             for rate in self._faulty ^ set(self.pipeline.voice.faulty):
                 self._tell(EngineFault(rate, self.pipeline.voice.faulty.get(rate, "")))
             self._faulty = set(self.pipeline.voice.faulty)
+
+    def _lease(self, slot: int) -> Lease:
+        return Lease(slot, int(self.pipeline.legs.generation[slot]))
 
     def _report(self, now: float) -> None:
         """Once a second: statistics up, and the small change of memory."""

@@ -11,7 +11,7 @@ from gateway.denoise.passthrough import PassthroughEngine
 from gateway.media import codecs
 from gateway.media.legs import Legs
 from gateway.media.voice import CONCEAL_FRAMES, WARM_FRAMES, Voice, mix
-from gateway.messages import LegSpec, Payload
+from gateway.messages import LegSpec, Payload, Reason
 from tests.denoise.tools import click_db, vowel
 
 
@@ -132,7 +132,8 @@ def test_a_shed_leg_fades_to_dry():
     bench.voice.shed[0] = True
     bench.feed()
     assert set(bench.feed(value=10)) == {10}
-    assert bench.voice.frames_dry[0] == 2
+    assert bench.voice.frames_dry[0] == 4
+    assert bench.voice.reason[0] == Reason.LOAD
 
 
 def test_a_row_that_is_no_number_goes_dry_and_starts_afresh():

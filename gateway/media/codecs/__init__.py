@@ -26,6 +26,8 @@ class Codec(Protocol):
     """Payload bytes in 10 ms."""
     coding_bytes: int
     """Payload bytes by which decoding and encoding again delays the content."""
+    predictive: bool
+    """Bytes build on those before them: going from one stream to another is heard as a click."""
     silence: int
     """The byte that fills a silent payload."""
     failures: int

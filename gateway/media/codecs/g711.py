@@ -62,6 +62,7 @@ class G711:
     rate = 8000
     frame_bytes = 80
     coding_bytes = 0
+    predictive = False
     failures = 0
 
     def __init__(self, name: str, decode_table: npt.NDArray[np.int16], encode_table: Bytes) -> None:

@@ -24,6 +24,7 @@ class G722:
     rate = 16000
     frame_bytes = 80
     coding_bytes = 11
+    predictive = True
     """The filter banks of a decoder and an encoder, 24 taps each, hold 22 samples."""
     silence = 0xFC
     """Smallest steps in both bands: of all bytes repeated, the one that leaves least (34 of 32768 after loud noise)."""

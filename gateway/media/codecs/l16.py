@@ -19,6 +19,7 @@ class L16:
         self.rate = rate
         self.frame_bytes = rate // 100 * 2
         self.coding_bytes = 0
+        self.predictive = False
 
     def decode(self, slots: Ints, payload: Bytes) -> Floats:
         """See `Codec.decode`."""

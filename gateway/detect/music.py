@@ -1,0 +1,283 @@
+"""Says which legs hear music: hold music, music under an announcement, singing; not speech, not noise.
+
+It listens to the denoiser's input at 8 kHz. Every 160 ms of a slot become one row of features: how sharp the partials
+are, whether they stand still for 160, 320 and 640 ms as notes do and voices do not, whether one gliding pitch explains
+them, how the level and the bands move. A small recurrent network, trained by `models/musicality.py` with these very
+features, gathers the evidence; a Schmitt trigger makes a verdict of it. Slots are staggered, so that each batch
+analyses a sixteenth of its frames. What a verdict means is the policy's to decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+WEIGHTS = Path(__file__).with_name("music.npz")
+RATE, HOP = 8000, 80
+FRAMES = 16
+"""10 ms frames in a block, the step of features and verdicts; a power of two."""
+BLOCK, WINDOW = FRAMES * HOP, 512
+LOWEST, BINS = 6, 208
+"""First bin of the spectrum that is looked at, and how many: 94 to 3328 Hz in steps of 15.6 Hz."""
+BANDS, KNOTS = 14, 14
+REGIONS_HZ = (500, 1000, 2000)
+"""Borders of the regions in which partials are judged."""
+LAGS, HISTORY = np.array([1, 2, 4]), 4
+"""Blocks between two spectra that are compared, and how many are kept; a power of two."""
+REGIONS = len(REGIONS_HZ) + 1
+FEATURES = BANDS + REGIONS * (1 + len(LAGS)) + 9
+EQUAL = np.full(BANDS, 1 / BANDS, np.float32)
+PITCH_HZ, PITCHES = (70, 500), 64
+"""Range and number of the pitches that are tried."""
+LEVEL_DB = 10 * np.log10(BLOCK)
+SILENCE_DBFS = -64.0
+"""A block below this says nothing: the verdict and its evidence stay."""
+FORGET_BLOCKS = 25
+"""Silent blocks (4 s) after which the verdict is withdrawn and what was heard is forgotten."""
+ROWS = 64
+"""Blocks analysed at once: few enough that their spectra stay in the processor's cache."""
+
+
+def band_weights() -> Floats:
+    """float32 [BINS, BANDS]: triangles that sum to one at every bin, narrower at low frequencies."""
+    hertz = (LOWEST + np.arange(BINS)) * RATE / WINDOW
+    centres = np.expm1(np.linspace(np.log1p(hertz[0] / 600), np.log1p(hertz[-1] / 600), BANDS)) * 600
+    return np.stack([np.interp(hertz, centres, row) for row in np.eye(BANDS)], axis=1).astype(np.float32)
+
+
+def region_weights() -> Floats:
+    """float32 [BINS, REGIONS]: 1 where a bin lies in a region."""
+    hertz = (LOWEST + np.arange(BINS)) * RATE / WINDOW
+    return np.eye(REGIONS, dtype=np.float32)[np.searchsorted(REGIONS_HZ, hertz, side="right")]
+
+
+def surroundings() -> tuple[Floats, Floats]:
+    """float32 [BINS, KNOTS] and [KNOTS, BINS]: their product smooths a spectrum over 250 Hz."""
+    knots = np.linspace(0, BINS - 1, KNOTS)
+    tents = np.stack([np.interp(np.arange(BINS), knots, row) for row in np.eye(KNOTS)], axis=1)
+    return (tents / tents.sum(axis=0)).astype(np.float32), tents.T.astype(np.float32)
+
+
+def combs() -> Floats:
+    """float32 [BINS, PITCHES]: cosines over frequency, each with the period of one pitch's harmonics."""
+    hertz = (LOWEST + np.arange(BINS)) * RATE / WINDOW
+    waves = np.cos(2 * np.pi * hertz[:, None] / np.geomspace(*PITCH_HZ, PITCHES))
+    return (waves * np.linspace(1.5, 0.5, BINS)[:, None] / BINS).astype(np.float32)
+
+
+def decibels(energies: Floats) -> Floats:
+    """Level of blocks relative to full scale, float32 [n], from the energies of their frames, float32 [n, FRAMES]."""
+    power: Floats = np.log(energies.sum(axis=1) + np.float32(1e-7))
+    return power * np.float32(10 / np.log(10)) - np.float32(LEVEL_DB)
+
+
+class Features:
+    """What every slot's last blocks sounded like, and the features of the next. Sans-IO, arrays over slots."""
+
+    def __init__(self, slots: int) -> None:
+        self._window = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
+        self._bands, self._regions, self._combs = band_weights(), region_weights(), combs()
+        self._means, self._tents = surroundings()
+        self._wide_regions = np.concatenate([self._regions, np.zeros((REGIONS, REGIONS), np.float32)])
+        self._log_widths = np.log(self._regions.sum(axis=0))
+        self._windowed = np.zeros((ROWS, WINDOW), np.float32)
+        self._spectrum = np.zeros((ROWS, WINDOW // 2 + 1), np.complex64)
+        self._blocks = np.zeros(slots, np.int64)
+        self._history = np.zeros((slots, HISTORY, BINS + REGIONS), np.float32)
+        """Partials of earlier blocks, and the length of each region of them as a vector."""
+        self._past = np.zeros((slots, BANDS + 3), np.float32)
+        """Of the block before: logarithmic bands, level and its peak, pitch."""
+
+    def reset(self, slots: Ints) -> None:
+        for state in (self._blocks, self._history, self._past):
+            state[slots] = 0
+        self._past[slots, BANDS : BANDS + 2] = SILENCE_DBFS
+
+    def of(self, slots: Ints, blocks: Floats, energies: Floats) -> Floats:
+        """Features of one more block of each slot.
+
+        slots: int64 [n], unique, n <= ROWS; blocks: float32 [n, BLOCK], -1..1; energies: float32 [n, FRAMES], sums of
+        squares of the block's frames. Returns float32 [n, FEATURES], each within -3..3.
+        """
+        out = np.empty((len(slots), FEATURES), np.float32)
+        past, power = self._past[slots], self._power(blocks)
+        self._move(past, power, decibels(energies), out)
+        swings = np.sort(np.log(energies + np.float32(1e-6)), axis=1)
+        out[:, BANDS + 4] = (swings[:, -1] - swings[:, 0]) * 0.3 - 1
+        out[:, BANDS + 5] = swings[:, -1] - swings[:, FRAMES // 2] - 1
+        partials = self._partials(power)
+        self._voice(past, partials, out[:, BANDS + 6 : BANDS + 9])
+        self._compare(slots, partials, out[:, BANDS + 9 :])
+        self._past[slots] = past
+        return np.clip(out, -3, 3, out=out)
+
+    def _power(self, blocks: Floats) -> Floats:
+        """Power spectrum of the last 64 ms, float32 [n, BINS]; the scratch arrays spare the allocator."""
+        windowed, spectrum = self._windowed[: len(blocks)], self._spectrum[: len(blocks)]
+        np.multiply(blocks[:, -WINDOW:], self._window, out=windowed)
+        np.fft.rfft(windowed, out=spectrum)  # type: ignore[arg-type]  # the stubs know double precision only
+        part = spectrum[:, LOWEST : LOWEST + BINS]
+        power = np.square(part.real)
+        power += np.square(part.imag)
+        return power
+
+    def _move(self, past: Floats, power: Floats, levels: Floats, out: Floats) -> None:
+        """Levels of the bands; then the level below the peak of the last seconds, its step, and how the bands move, up
+        or down and at all. Renews `past`."""
+        bands = power @ self._bands
+        bands /= bands.sum(axis=1, keepdims=True) + np.float32(1e-6)
+        bands += np.float32(1e-4)
+        np.log(bands, out=bands)
+        out[:, :BANDS] = bands * 0.5 + 1.5
+        peak = np.maximum(levels, past[:, BANDS + 1] - np.float32(0.8))
+        out[:, BANDS] = (levels - peak) * 0.1 + 1
+        out[:, BANDS + 1] = (levels - past[:, BANDS]) * 0.1
+        change = bands - past[:, :BANDS]
+        out[:, BANDS + 2] = change @ EQUAL * 2
+        out[:, BANDS + 3] = np.abs(change, out=change) @ EQUAL * 2 - 1
+        past[:, :BANDS], past[:, BANDS], past[:, BANDS + 1] = bands, levels, peak
+
+    def _partials(self, power: Floats) -> Floats:
+        """The logarithmic spectrum less its surroundings, float32 [n, BINS], in the memory of `power`."""
+        power += power.mean(axis=1, keepdims=True) * np.float32(1e-4) + np.float32(1e-9)
+        partials = np.log(power, out=power)
+        partials -= (partials @ self._means) @ self._tents
+        return np.maximum(partials, np.float32(-1.5), out=partials)
+
+    def _voice(self, past: Floats, partials: Floats, out: Floats) -> None:
+        """float32 [n, 3]: how much of the partials one pitch explains, that pitch, and how far it moved."""
+        fits = partials @ self._combs
+        pitch = fits.argmax(axis=1) * np.float32(4 / PITCHES) - 2
+        out[:, 0] = fits.max(axis=1) * 4 - 1
+        out[:, 1] = pitch
+        out[:, 2] = np.abs(pitch - past[:, BANDS + 2]) - 1
+        past[:, BANDS + 2] = pitch
+
+    def _compare(self, slots: Ints, partials: Floats, out: Floats) -> None:
+        """How far partials stand out, [n, REGIONS], and how like those of earlier blocks they are, [n, lags of them].
+
+        Two spectra are compared by the cosine between them; noise gives about 0, a held chord 1.
+        """
+        sizes = np.square(partials) @ self._regions + np.float32(1e-3)
+        out[:, :REGIONS] = np.log(sizes) - self._log_widths
+        newest = np.concatenate([partials, np.sqrt(sizes, out=sizes)], axis=1)
+        now = self._blocks[slots]
+        products = self._history[slots[:, None], (now[:, None] - LAGS) & (HISTORY - 1)]
+        products *= newest[:, None]
+        likeness = (products.reshape(-1, BINS + REGIONS) @ self._wide_regions).reshape(-1, len(LAGS), REGIONS)
+        likeness /= products[:, :, BINS:] + np.float32(1e-3)
+        out[:, REGIONS:] = likeness.reshape(len(slots), -1) * 2
+        self._history[slots, now & (HISTORY - 1)] = newest
+        self._blocks[slots] = now + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A dense layer, a gated recurrent unit (Cho et al., 2014) and one output; weights as `models/musicality.py` keeps
+    them, with the thresholds it chose."""
+
+    dense: Floats
+    """float32 [FEATURES + 1, wide]; the last row is the bias, here and below."""
+    inward: Floats
+    """float32 [wide + 1, 3 * size]: reset, update, candidate."""
+    onward: Floats
+    """float32 [size + 1, 3 * size]."""
+    output: Floats
+    """float32 [size + 1]."""
+    thresholds: Floats
+    """float32 [2]: log odds at which music begins and ends."""
+
+    @classmethod
+    def load(cls, path: Path = WEIGHTS) -> Network:
+        with np.load(path) as file:
+            return cls(**{field.name: file[field.name].astype(np.float32) for field in fields(cls)})
+
+    @property
+    def size(self) -> int:
+        return len(self.output) - 1
+
+    def step(self, features: Floats, state: Floats) -> tuple[Floats, Floats]:
+        """float32 [n, FEATURES], [n, size] -> log odds of music, float32 [n], and the next state."""
+        size = self.size
+        wide = np.maximum(features @ self.dense[:-1] + self.dense[-1], 0)
+        new = wide @ self.inward[:-1] + self.inward[-1]
+        old = state @ self.onward[:-1] + self.onward[-1]
+        gates = 1 / (1 + np.exp(-(new[:, : 2 * size] + old[:, : 2 * size])))
+        candidate = np.tanh(new[:, 2 * size :] + gates[:, :size] * old[:, 2 * size :])
+        state = candidate + gates[:, size:] * (state - candidate)
+        return state @ self.output[:-1] + self.output[-1], state
+
+
+class Music:
+    """Hears music in many slots at once."""
+
+    def __init__(self, slots: int, network: Network | None = None) -> None:
+        self.network = network or Network.load()
+        self.on: Bools = np.zeros(slots, np.bool_)
+        """bool [slots]: music is heard now."""
+        self._features = Features(slots)
+        self._frames = np.zeros((slots, 2 * FRAMES, HOP), np.float32)
+        self._position = np.zeros(slots, np.int64)
+        self._state = np.zeros((slots, self.network.size), np.float32)
+        self._silent = np.zeros(slots, np.int64)
+        self.reset(np.arange(slots))
+
+    def reset(self, slots: Ints) -> None:
+        """Forget all of these slots: their next frame is the first of a stream."""
+        self._frames[slots] = 0
+        self._position[slots] = slots % FRAMES
+        self._forget(slots)
+
+    def _forget(self, slots: Ints) -> None:
+        self._features.reset(slots)
+        self._state[slots] = 0
+        self._silent[slots] = 0
+        self.on[slots] = False
+
+    def hear(self, slots: Ints, pcm: Floats, probabilities: Floats | None = None) -> Bools:
+        """Advance each slot by its frames.
+
+        slots: int64 [n], unique; pcm: float32 [n, k, HOP], -1..1 at 8 kHz, k <= FRAMES; probabilities of the network's
+        heads are not needed. Returns bool [n, k]: music at the end of each frame.
+        """
+        steps = np.arange(pcm.shape[1])
+        position = (self._position[slots][:, None] + steps) & (2 * FRAMES - 1)
+        self._frames[slots[:, None], position] = pcm
+        self._position[slots] = position[:, -1] + 1
+        verdict = np.repeat(self.on[slots], len(steps)).reshape(position.shape)
+        rows, ends = np.nonzero((position & (FRAMES - 1)) == FRAMES - 1)
+        if len(rows):
+            due, halves = slots[rows], position[rows, ends] // FRAMES
+            for first in range(0, len(rows), ROWS):
+                self._judge(due[first : first + ROWS], halves[first : first + ROWS])
+            verdict[rows] = np.where(steps >= ends[:, None], self.on[due][:, None], verdict[rows])
+        return verdict
+
+    def _judge(self, slots: Ints, halves: Ints) -> None:
+        """Take the block that each slot has just filled, and renew the verdict."""
+        blocks = self._frames.reshape(-1, 2, BLOCK)[slots, halves]
+        frames = blocks.reshape(-1, HOP)
+        energies = np.einsum("ij,ij->i", frames, frames).reshape(-1, FRAMES)
+        loud = decibels(energies) > SILENCE_DBFS
+        if not loud.all():
+            self._rest(slots[~loud])
+            slots, blocks, energies = slots[loud], blocks[loud], energies[loud]
+            if not len(slots):
+                return
+        self._silent[slots] = 0
+        features = self._features.of(slots, blocks, energies)
+        odds, self._state[slots] = self.network.step(features, self._state[slots])
+        begin, end = self.network.thresholds
+        self.on[slots] = odds > np.where(self.on[slots], end, begin)
+
+    def _rest(self, slots: Ints) -> None:
+        """Count silence; too much of it ends music."""
+        self._silent[slots] += 1
+        self._forget(slots[self._silent[slots] >= FORGET_BLOCKS])

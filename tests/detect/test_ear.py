@@ -1,0 +1,113 @@
+"""What the ear says of whole sounds, packet by packet."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.detect.detection import Detection
+from gateway.detect.ear import REPORTS_PER_SECOND, Ear
+from gateway.messages import Reason
+
+RATE = 8000
+
+
+def tone(seconds: float, *hz: float, rate: int = RATE, amplitude: float = 0.2) -> np.ndarray:
+    t = np.arange(int(seconds * rate)) / rate
+    return sum(amplitude * np.sin(2 * np.pi * f * t) for f in hz).astype(np.float32)
+
+
+def noise(seconds: float, rate: int = RATE) -> np.ndarray:
+    return (np.random.default_rng(1).standard_normal(int(seconds * rate)) * 0.05).astype(np.float32)
+
+
+class Listener:
+    """One slot among others."""
+
+    def __init__(self, rate: int = RATE, frames: int = 2) -> None:
+        self.ear, self.rate, self.frames, self.slot = Ear(4), rate, frames, np.array([2])
+        self.ear.open_leg(2)
+
+    def hear(self, pcm: np.ndarray, keep_music: bool = True) -> list[Reason]:
+        packet = self.frames * self.rate // 100
+        codes = []
+        for at in range(0, len(pcm) - packet + 1, packet):
+            frames = pcm[at : at + packet].reshape(1, self.frames, -1)
+            codes += self.ear.hear(self.slot, frames, self.rate, None, np.array([keep_music]))[0].tolist()
+        return [Reason(code) for code in codes]
+
+
+@pytest.mark.parametrize("rate", [8000, 16000])
+@pytest.mark.parametrize("frames", [1, 2, 3, 6])
+def test_a_digit_is_dry_from_its_first_packets_and_told_once(rate: int, frames: int):
+    listener = Listener(rate, frames)
+    codes = listener.hear(np.concatenate([noise(0.6, rate), tone(0.3, 770, 1336, rate=rate), noise(0.6, rate)]))
+    first, last = 60, 90
+    assert set(codes[: first - 1]) == {Reason.NONE}
+    assert Reason.NONE not in codes[first + 6 : last - 6]
+    assert set(codes[last + 12 :]) == {Reason.NONE}
+    assert [(found.kind, found.value) for found in listener.ear.found] == [("dtmf", "5")]
+
+
+def test_a_dial_tone_is_progress():
+    listener = Listener()
+    codes = listener.hear(tone(2.0, 350, 440))
+    assert set(codes[20:]) == {Reason.PROGRESS}
+    assert {found.kind for found in listener.ear.found} == {"progress"}
+
+
+def test_an_answering_modem_latches_the_leg_and_nothing_unlatches_it():
+    listener = Listener()
+    codes = listener.hear(np.concatenate([tone(3.0, 2100), noise(1.0)]))
+    assert set(codes[-100:]) == {Reason.FAX}
+    assert listener.ear.latches == [2]
+    listener.ear.forget(listener.slot)
+    assert set(listener.hear(noise(1.0))) == {Reason.FAX}
+    listener.ear.open_leg(2)
+    assert set(listener.hear(noise(1.0))) == {Reason.NONE}
+
+
+def test_noise_is_nothing():
+    listener = Listener()
+    assert set(listener.hear(noise(5.0))) == {Reason.NONE} and not listener.ear.found
+
+
+def test_time_goes_on_where_nothing_was_heard():
+    listener = Listener()
+    listener.ear.skip(listener.slot, np.array([100]))
+    listener.hear(np.concatenate([noise(0.2), tone(0.1, 697, 1209), noise(0.2)]))
+    (digit,) = listener.ear.found
+    assert abs(digit.begin - RATE * 1.2) <= 160
+
+
+def test_a_leg_that_says_too_much_is_counted_instead():
+    listener = Listener()
+    for _ in range(2 * REPORTS_PER_SECOND):
+        listener.ear.report(Detection(2, "dtmf", "1", 0, 400))
+    assert len(listener.ear.found) == REPORTS_PER_SECOND == listener.ear.unreported
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.sampled_from(["tone", "noise", "silence", "loud", "skip", "forget"]), max_size=30), st.data())
+def test_a_row_hears_the_same_alone_and_in_company(sounds: list[str], data):
+    """Whatever the neighbours hear."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    alone, among = Ear(8), Ear(8)
+    company = np.array([5, 2, 7])
+    for sound in sounds:
+        if sound == "skip":
+            for ear in (alone, among):
+                ear.skip(np.array([2]), np.array([3]))
+            continue
+        if sound == "forget":
+            for ear in (alone, among):
+                ear.forget(np.array([2]))
+            continue
+        own = {"tone": tone(0.02, 425), "noise": noise(0.02), "silence": noise(0.02) * 0, "loud": noise(0.02) * 40}[
+            sound
+        ]
+        others = rng.standard_normal((3, 2, 80)).astype(np.float32)
+        others[1] = own.reshape(2, 80)
+        one = alone.hear(np.array([2]), others[1:2], RATE, None, np.array([True]))
+        many = among.hear(company, others, RATE, None, np.ones(3, bool))
+        assert np.array_equal(one[0], many[1])

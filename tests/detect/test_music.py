@@ -1,0 +1,104 @@
+"""Which legs hear music: bands and chords do, people and noise do not, whoever else is in the batch."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from gateway.detect.music import FORGET_BLOCKS, FRAMES, HOP, RATE, Music
+
+AUDIO = Path(__file__).parents[1] / "audio"
+CHORDS = ((262, 330, 392), (220, 262, 330), (175, 220, 262), (196, 247, 294))
+"""Hertz: C, a, F, G."""
+
+
+def band(seconds: float, seed: int = 0) -> np.ndarray:
+    """Plucked chords over a bass, two a second, -1..1 at about -20 dBFS."""
+    rng, out = np.random.default_rng(seed), np.zeros(int(seconds * RATE), np.float32)
+    t = np.arange(RATE) / RATE
+    for beat in range(int(2 * seconds)):
+        chord = CHORDS[beat // 4 % len(CHORDS)]
+        for hertz in (chord[0] / 2, *chord, 2 * chord[rng.integers(3)]):
+            pluck = sum(np.sin(2 * np.pi * k * hertz * t + rng.uniform(0, 6)) / k for k in range(1, 9))
+            part = out[beat * RATE // 2 :][:RATE]
+            part += (pluck * np.exp(-3 * t))[: len(part)] * np.minimum(t * 200, 1)[: len(part)]
+    return (out / np.abs(out).max() * 0.4).astype(np.float32)
+
+
+def spoken(name: str) -> np.ndarray:
+    return soundfile.read(AUDIO / name, dtype="float32")[0]
+
+
+def hear(detector: Music, rows: list[np.ndarray], frames: int = 2, slots: np.ndarray | None = None) -> np.ndarray:
+    """bool [rows, 10 ms frames]: verdicts on sounds of one length that come in packets of so many frames."""
+    size = min(map(len, rows)) // (frames * HOP) * frames * HOP
+    packets = np.stack([row[:size] for row in rows]).reshape(len(rows), -1, frames, HOP)
+    slots = np.arange(len(rows)) if slots is None else slots
+    return np.concatenate([detector.hear(slots, packets[:, at], None) for at in range(packets.shape[1])], axis=1)
+
+
+@pytest.mark.parametrize("gain_db", [-20, 0, 6])
+def test_a_band_is_music_within_a_second_and_stays_it(gain_db: int):
+    verdicts = hear(Music(1), [band(12) * np.float32(10 ** (gain_db / 20))])[0]
+    assert verdicts[100:].all()
+
+
+@pytest.mark.parametrize("name", ["clean_8k.wav", "noisy_8k.wav"])
+@pytest.mark.parametrize("gain_db", [-20, 0, 6])
+def test_speech_is_never_music(name: str, gain_db: int):
+    assert not hear(Music(1), [np.clip(spoken(name) * np.float32(10 ** (gain_db / 20)), -1, 1)]).any()
+
+
+@pytest.mark.parametrize("colour", [0.0, 0.9])
+def test_noise_is_never_music(colour: float):
+    white = np.random.default_rng(1).normal(0, 0.05, 20 * RATE)
+    noise = white - colour * np.concatenate([[0], white[:-1]])
+    assert not hear(Music(1), [noise.astype(np.float32)]).any()
+
+
+def test_speech_after_music_is_speech_within_two_seconds():
+    verdicts = hear(Music(1), [np.concatenate([band(6), spoken("noisy_8k.wav")])])[0]
+    assert verdicts[500:590].all()
+    assert not verdicts[800:].any()
+
+
+def test_silence_keeps_the_verdict_for_some_seconds_and_then_ends_it():
+    rest = np.zeros((FORGET_BLOCKS + 5) * FRAMES * HOP, np.float32)
+    verdicts = hear(Music(1), [np.concatenate([band(6), rest])])[0]
+    end = 600 + (FORGET_BLOCKS - 2) * FRAMES
+    assert verdicts[500:end].all()
+    assert not verdicts[-FRAMES:].any()
+
+
+def test_a_verdict_depends_neither_on_the_batch_nor_on_the_packets():
+    sounds = [np.resize(sound, 12 * RATE) for sound in (band(12), spoken("noisy_8k.wav"), band(12, seed=3))]
+    together = hear(Music(32), sounds, frames=2, slots=np.array([3, 16, 30]))
+    assert together.any(axis=1).tolist() == [True, False, True]
+    for row, slot in enumerate((3, 16, 30)):
+        for frames in (1, 6):
+            assert (hear(Music(32), [sounds[row]], frames, np.array([slot])) == together[row]).all()
+
+
+def test_a_reset_slot_knows_nothing_of_the_leg_before():
+    detector = Music(2)
+    hear(detector, [band(6), band(6)])
+    detector.reset(np.array([1]))
+    assert detector.on.tolist() == [True, False]
+    speech = spoken("noisy_8k.wav")
+    assert (hear(detector, [speech], slots=np.array([1])) == hear(Music(2), [speech], slots=np.array([1]))).all()
+
+
+def test_every_batch_judges_the_same_share_of_its_slots(monkeypatch: pytest.MonkeyPatch):
+    detector, judged = Music(10 * FRAMES), []
+    monkeypatch.setattr(detector, "_judge", lambda slots, halves: judged.append(len(slots)))
+    hear(detector, [np.zeros(4 * FRAMES * HOP, np.float32)] * (10 * FRAMES), frames=1)
+    assert judged == [10] * (4 * FRAMES)
+
+
+def test_what_no_microphone_records_does_no_lasting_harm():
+    square = np.sign(np.sin(np.arange(2 * RATE) * 0.3)).astype(np.float32)
+    click = np.zeros(2 * RATE, np.float32)
+    click[:: 8 * HOP] = 1
+    verdicts = hear(Music(1), [np.concatenate([square, click, np.ones(2 * RATE, np.float32), band(16)])])[0]
+    assert verdicts[-400:].all()
