@@ -1,0 +1,1 @@
+"""The tone and music laboratory: every signal a telephone network lives on, through a running gateway."""
