@@ -100,6 +100,7 @@ def denoise_pcm(
     pipeline = _open(line, channels, controls, engines)
     sent = _call(pipeline, padded.reshape(packets, packet, channels), line, progress)
     if signals is not None:
+        pipeline.voice.listen()
         signals += pipeline.voice.ear.found
     return _fit(_resample(sent[delay : delay + len(inside)], line.rate_hz, rate_hz), samples)
 

@@ -14,7 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from gateway.detect import music as detector
-from gateway.detect.music import BLOCK, FEATURES, RATE, Features
+from gateway.detect.music import BLOCK, FEATURES, Features
+from gateway.detect.sines import HOP, RATE
 from models import augment, codecs, synthesis
 from models.augment import Rng, from_db
 from models.data import Pools
@@ -163,7 +164,7 @@ def listen(pcm: np.ndarray) -> np.ndarray:
         features.reset(slots)
         for at in range(blocks):
             here = np.ascontiguousarray(part[:, at])
-            energies = np.square(here).reshape(-1, detector.FRAMES, detector.HOP).sum(axis=2)
+            energies = np.square(here).reshape(-1, detector.FRAMES, HOP).sum(axis=2)
             loud = np.flatnonzero(detector.decibels(energies) > detector.SILENCE_DBFS)
             if len(loud):
                 out[first + loud, at] = features.of(loud, here[loud], energies[loud])

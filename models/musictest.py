@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.detect.music import HOP, RATE, Music
+from gateway.detect.music import Music
+from gateway.detect.sines import CHUNK, HOP, RATE
 from models import codecs, noises
 from models.heldout import Recordings
 from models.musicset import Songs
@@ -128,8 +129,8 @@ def unit(x: np.ndarray) -> np.ndarray:
 def heard(clips: list[np.ndarray], detector: Music) -> np.ndarray:
     """bool [clips, frames]: the verdicts on clips of one length, sent as packets of 20 ms."""
     pcm, slots = np.stack(clips), np.arange(len(clips))
-    packets = pcm[:, : pcm.shape[1] // (2 * HOP) * 2 * HOP].reshape(len(clips), -1, 2, HOP)
-    return np.concatenate([detector.hear(slots, packets[:, at], None) for at in range(packets.shape[1])], axis=1)
+    verdicts = [detector.hear(slots, pcm[:, at : at + CHUNK]) for at in range(0, pcm.shape[1] - CHUNK + 1, CHUNK)]
+    return np.repeat(np.stack(verdicts, axis=1), CHUNK // HOP, axis=1)
 
 
 def row(kind: str, verdicts: np.ndarray, onset: int | None, first: int) -> Row:

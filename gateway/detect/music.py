@@ -13,17 +13,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from gateway.detect.sines import CHUNK, HOP, RATE, Bools, Floats, Ints
 
 WEIGHTS = Path(__file__).with_name("music.npz")
-RATE, HOP = 8000, 80
 FRAMES = 16
-"""10 ms frames in a block, the step of features and verdicts; a power of two."""
+"""10 ms frames in a block, the step of features and verdicts."""
 BLOCK, WINDOW = FRAMES * HOP, 512
+CHUNKS, RECENT = BLOCK // CHUNK, -(-WINDOW // CHUNK)
+"""In a block, and in its window."""
 LOWEST, BINS = 6, 208
 """First bin of the spectrum that is looked at, and how many: 94 to 3328 Hz in steps of 15.6 Hz."""
 BANDS, KNOTS = 14, 14
@@ -103,8 +101,9 @@ class Features:
     def of(self, slots: Ints, blocks: Floats, energies: Floats) -> Floats:
         """Features of one more block of each slot.
 
-        slots: int64 [n], unique, n <= ROWS; blocks: float32 [n, BLOCK], -1..1; energies: float32 [n, FRAMES], sums of
-        squares of the block's frames. Returns float32 [n, FEATURES], each within -3..3.
+        slots: int64 [n], unique, n <= ROWS; blocks: float32 [n, >= WINDOW], -1..1, or what is left of them at their
+        ends; energies: float32 [n, FRAMES], sums of squares of the block's frames. Returns float32 [n, FEATURES], each
+        within -3..3.
         """
         out = np.empty((len(slots), FEATURES), np.float32)
         past, power = self._past[slots], self._power(blocks)
@@ -223,16 +222,20 @@ class Music:
         self.on: Bools = np.zeros(slots, np.bool_)
         """bool [slots]: music is heard now."""
         self._features = Features(slots)
-        self._frames = np.zeros((slots, 2 * FRAMES, HOP), np.float32)
-        self._position = np.zeros(slots, np.int64)
+        self._recent = np.zeros((slots, RECENT * CHUNK), np.float32)
+        """The newest chunks, in order when a block is full."""
+        self._energies = np.zeros((slots, FRAMES), np.float32)
+        self._chunk = np.zeros(slots, np.int64)
+        """Chunks of the block that are there."""
         self._state = np.zeros((slots, self.network.size), np.float32)
         self._silent = np.zeros(slots, np.int64)
         self.reset(np.arange(slots))
 
     def reset(self, slots: Ints) -> None:
-        """Forget all of these slots: their next frame is the first of a stream."""
-        self._frames[slots] = 0
-        self._position[slots] = slots % FRAMES
+        """Forget all of these slots: their next chunk is the first of a stream."""
+        self._recent[slots] = 0
+        self._energies[slots] = 0
+        self._chunk[slots] = slots % CHUNKS
         self._forget(slots)
 
     def _forget(self, slots: Ints) -> None:
@@ -241,30 +244,23 @@ class Music:
         self._silent[slots] = 0
         self.on[slots] = False
 
-    def hear(self, slots: Ints, pcm: Floats, probabilities: Floats | None = None) -> Bools:
-        """Advance each slot by its frames.
+    def hear(self, slots: Ints, pcm: Floats) -> Bools:
+        """Advance each slot by a chunk: whether music is heard at its end, bool [n].
 
-        slots: int64 [n], unique; pcm: float32 [n, k, HOP], -1..1 at 8 kHz, k <= FRAMES; probabilities of the network's
-        heads are not needed. Returns bool [n, k]: music at the end of each frame.
+        slots: int64 [n], unique; pcm: float32 [n, CHUNK], -1..1 at 8 kHz.
         """
-        steps = np.arange(pcm.shape[1])
-        position = (self._position[slots][:, None] + steps) & (2 * FRAMES - 1)
-        self._frames[slots[:, None], position] = pcm
-        self._position[slots] = position[:, -1] + 1
-        verdict = np.repeat(self.on[slots], len(steps)).reshape(position.shape)
-        rows, ends = np.nonzero((position & (FRAMES - 1)) == FRAMES - 1)
-        if len(rows):
-            due, halves = slots[rows], position[rows, ends] // FRAMES
-            for first in range(0, len(rows), ROWS):
-                self._judge(due[first : first + ROWS], halves[first : first + ROWS])
-            verdict[rows] = np.where(steps >= ends[:, None], self.on[due][:, None], verdict[rows])
-        return verdict
+        chunk, frames = self._chunk[slots], pcm.reshape(-1, HOP)
+        self._recent.reshape(-1, RECENT, CHUNK)[slots, chunk % RECENT] = pcm
+        self._energies.reshape(-1, CHUNKS, 2)[slots, chunk] = np.einsum("ij,ij->i", frames, frames).reshape(-1, 2)
+        self._chunk[slots] = (chunk + 1) % CHUNKS
+        due = slots[chunk == CHUNKS - 1]
+        for first in range(0, len(due), ROWS):
+            self._judge(due[first : first + ROWS])
+        return self.on[slots]
 
-    def _judge(self, slots: Ints, halves: Ints) -> None:
+    def _judge(self, slots: Ints) -> None:
         """Take the block that each slot has just filled, and renew the verdict."""
-        blocks = self._frames.reshape(-1, 2, BLOCK)[slots, halves]
-        frames = blocks.reshape(-1, HOP)
-        energies = np.einsum("ij,ij->i", frames, frames).reshape(-1, FRAMES)
+        blocks, energies = self._recent[slots], self._energies[slots]
         loud = decibels(energies) > SILENCE_DBFS
         if not loud.all():
             self._rest(slots[~loud])

@@ -15,7 +15,7 @@ from gateway.detect.cadence import FOREVER, Episode
 from gateway.detect.detection import Detection
 from gateway.detect.dtmf import plausible as like_dtmf
 from gateway.detect.lines import LOOK, LOW_HZ, LOW_LAG, SLOW_SAMPLES, Notch, Slow, pair, single
-from gateway.detect.sines import HOP, SILENCE, Bools, Doubles, Floats, Ints, Sight
+from gateway.detect.sines import CHUNK, HOP, PAST, SILENCE, Bools, Doubles, Floats, Ints, Sight
 
 TONAL = 0.97
 """Share of the power in narrow peaks from which a row is measured."""
@@ -49,8 +49,8 @@ SIT_GAP = 10 * HOP
 """Between two tones of special information: 30 ms in E.180, and the time to measure the next one."""
 WEAK = 0.02
 """A peak with less of the power is none."""
-ONE_PEAK = 0.8
-"""Share of the power in one peak of the screen, under which lines lie that beat."""
+ONE_PEAK, NARROW = 0.8, 0.9
+"""Share of the power in one peak of the screen, under which lines lie that beat, and in two, while they last."""
 CLOSE_HZ = 100.0
 """Two lines closer than this are left to the longer look."""
 LOWEST_HZ = 300.0
@@ -102,6 +102,10 @@ class Progress:
         self._since = np.zeros(slots, np.int64)
         """Sample at which something began."""
         self._next = np.zeros(slots, np.int64)
+        self._tonal_until = np.full(slots, -1, np.int64)
+        """Sample up to which nothing but narrow peaks was seen."""
+        self._chunk_before = np.zeros((slots, PAST + CHUNK), np.float32)
+        """The stream at that chunk: a tone may have begun in it."""
         self._past = np.zeros((slots, SLOW_SAMPLES), np.float32)
         """Of slots in mode SLOW."""
         self._episodes: dict[int, Episode] = {}
@@ -116,18 +120,20 @@ class Progress:
     def hear(self, slots: Ints, stream: Floats, sight: Sight, begin: Ints) -> list[Detection]:
         """Take a chunk of each slot and report the tones that got a name, or ended without one.
 
-        slots: int64 [m], unique; stream: float32 [m, 176 + samples], whole frames; sight: of these rows;
-        begin: int64 [m], sample number of the chunk's first sample.
+        slots: int64 [m], unique; stream: float32 [m, 176 + 160], the chunk after what came before it; sight: of these
+        rows; begin: int64 [m], sample number of the chunk's first sample.
         """
         found: list[Detection] = []
-        known = self._mode[slots] != IDLE
-        rows = np.flatnonzero(known)
-        if len(rows):
-            self._follow(slots[rows], stream[rows], begin[rows], found)
-        open_to = (self._mode[slots] < ON) | (self._mode[slots] == GAP)
+        mode = self._mode[slots]
+        for advance, some in ((self._follow, mode > SLOW), (self._prove_slow, mode == SLOW)):
+            rows = np.flatnonzero(some)
+            if len(rows):
+                advance(slots[rows], stream[rows], sight.take(rows), begin[rows], found)
+        mode, tonal = self._mode[slots], sight.tonal > TONAL
         new = (
-            open_to
-            & (sight.tonal > TONAL)
+            tonal
+            & (self._tonal_until[slots] == begin)
+            & ((mode < ON) | (mode == GAP))
             & (sight.power > FAINTEST)
             & (sight.power < ABSURD)
             & (sight.hz[:, 0] > LOWEST_HZ - BIN_HZ)
@@ -135,23 +141,23 @@ class Progress:
         )
         rows = np.flatnonzero(new)
         if len(rows):
-            self._measure(slots[rows], stream[rows], sight.take(rows), begin[rows], found)
+            long = np.concatenate([self._chunk_before[slots[rows], :CHUNK], stream[rows]], axis=1)
+            self._measure(slots[rows], long, sight.take(rows), begin[rows] + CHUNK, found)
+        self._tonal_until[slots[tonal]] = begin[tonal] + CHUNK
+        self._chunk_before[slots[tonal]] = stream[tonal]
         return found
 
-    def _follow(self, slots: Ints, stream: Floats, begin: Ints, found: list[Detection]) -> None:
-        """Frames of slots in which something was heard."""
+    def _follow(self, slots: Ints, stream: Floats, _: Sight, begin: Ints, found: list[Detection]) -> None:
+        """Frames of slots in which a tone was heard."""
         hole = begin - self._next[slots]
         for slot in slots[hole > LOST].tolist():
             self._end(slot, int(self._next[slot]), found)
-        frames = (stream.shape[1] - LOOK + HOP) // HOP
-        powers = np.square(stream[:, LOOK - HOP :]).reshape(len(slots), frames, HOP).mean(axis=2)
+        frames = CHUNK // HOP
+        powers = np.square(stream[:, PAST:]).reshape(len(slots), frames, HOP).mean(axis=2)
         powers = np.where(powers < ABSURD, powers, ABSURD)  # catches NaN
         for number in range(frames):
             self._frame(slots, stream, powers[:, number], begin + HOP * number, frames - number, found)
-        self._next[slots] = begin + HOP * frames
-        slow = np.flatnonzero(self._mode[slots] == SLOW)
-        if len(slow):
-            self._prove_slow(slots[slow], stream[slow], begin[slow] + HOP * frames, found)
+        self._next[slots] = begin + CHUNK
 
     def _frame(self, slots: Ints, stream: Floats, power: Floats, at: Ints, number: int, found: list[Detection]) -> None:
         """One frame of each slot: the tone, a pause, or something strange."""
@@ -234,10 +240,9 @@ class Progress:
         self._mode[slot] = IDLE
         self.active[slot] = self.holds[slot] = False
 
-    def _measure(self, slots: Ints, stream: Floats, sight: Sight, begin: Ints, found: list[Detection]) -> None:
-        """Rows that are not known to be a tone yet."""
+    def _measure(self, slots: Ints, stream: Floats, sight: Sight, end: Ints, found: list[Detection]) -> None:
+        """Rows that are not known to be a tone yet. end: int64 [m], sample after the stream's last."""
         sound = stream[:, -LOOK:]
-        end = begin + stream.shape[1] - (LOOK - HOP)
         parts = np.square(sound).reshape(len(slots), 4, -1).mean(axis=2)
         swing = parts.max(axis=1) / (parts.min(axis=1) + np.float32(SILENCE))
         steady, beating = swing < STEADY, swing > BEATING
@@ -311,12 +316,16 @@ class Progress:
         self._patience[slot], self._rest[slot] = 3, REST_SLOW
         self._mode[slot] = SLOW
         self._past[slot] = 0.0
-        self._past[slot, -LOOK:] = stream[-LOOK:]
+        self._past[slot, -len(stream) :] = stream
 
-    def _prove_slow(self, slots: Ints, stream: Floats, end: Ints, found: list[Detection]) -> None:
+    def _prove_slow(self, slots: Ints, stream: Floats, sight: Sight, begin: Ints, found: list[Detection]) -> None:
         """100 ms of something narrow: the lines of a plan, or nothing."""
-        fresh = stream.shape[1] - (LOOK - HOP)
-        self._past[slots] = np.concatenate([self._past[slots, fresh:], stream[:, -fresh:]], axis=1)
+        lasts = (begin == self._next[slots]) & (sight.tonal > NARROW)
+        self._mode[slots[~lasts]] = IDLE
+        self.active[slots[~lasts]] = False
+        slots, stream, end = slots[lasts], stream[lasts], begin[lasts] + CHUNK
+        self._next[slots] = end
+        self._past[slots] = np.concatenate([self._past[slots, CHUNK:], stream[:, PAST:]], axis=1)
         ready = end - self._since[slots] >= SLOW_SAMPLES
         for slot, at in zip(slots[ready].tolist(), end[ready].tolist(), strict=True):
             sound = self._slow.match(self._past[slot])

@@ -21,6 +21,10 @@ HOP = 80
 """Samples of a 10 ms frame."""
 WINDOW = 256
 """Samples that the screen looks at: 32 ms, so that its bins lie 31.25 Hz apart."""
+CHUNK = 2 * HOP
+"""Samples that a stream is heard in at a time."""
+PAST = WINDOW - HOP
+"""Samples before a chunk that detectors get to hear again."""
 FIRST_BIN, LAST_BIN = 3, 80
 """94 to 2500 Hz: below is hum, above is no tone of a telephone."""
 PEAK_BINS = 2
@@ -77,15 +81,18 @@ class Screen:
 
     def __init__(self, slots: int) -> None:
         self.past = np.zeros((slots, WINDOW - HOP), np.float32)
-        bins = np.arange(FIRST_BIN, LAST_BIN + 1)
+        bins = np.arange(FIRST_BIN - PEAK_BINS, LAST_BIN + 1 + PEAK_BINS)
+        inside = (bins >= FIRST_BIN) & (bins <= LAST_BIN)
         half = WINDOW // 2
         time = np.arange(half) + 0.5 - half
         phase = 2 * np.pi / WINDOW * time[:, None] * bins
-        hann = np.cos(np.pi * time / WINDOW)[:, None] ** 2
+        hann = inside * np.cos(np.pi * time / WINDOW)[:, None] ** 2
         self._cosines = (hann * np.cos(phase)).astype(np.float32)
         self._sines = (hann * np.sin(phase)).astype(np.float32)
-        edges = np.array(FSK_BANDS_HZ) * WINDOW / RATE - FIRST_BIN
-        self._low, self._high = np.floor(edges[:, 0]).astype(int), np.ceil(edges[:, 1]).astype(int) + 1
+        low, high = (np.array(FSK_BANDS_HZ) * WINDOW / RATE).T
+        keyed = (bins[:, None] >= np.floor(low)) & (bins[:, None] <= np.ceil(high))
+        self._shares = np.column_stack([inside, keyed]).astype(np.float32)
+        """What sums the power of all bins, and of each band."""
 
     def reset(self, slots: Ints) -> None:
         """Forget what these slots have heard."""
@@ -107,31 +114,25 @@ class Screen:
         older, newer = sound[:, :half], sound[:, : half - 1 : -1]
         real, imaginary = (older + newer) @ self._cosines, (older - newer) @ self._sines
         power = np.square(real, out=real) + np.square(imaginary, out=imaginary)
-        sums = np.zeros((len(power), power.shape[1] + 1), np.float32)
-        np.cumsum(power, axis=1, out=sums[:, 1:])
-        total = sums[:, -1] + np.float32(SILENCE)
-        first, first_power = self._take_peak(power, sums)
-        second, second_power = self._take_peak(power, sums, without=first)
-        keyed = (sums[:, self._high] - sums[:, self._low]) / total[:, None]
+        shares = power @ self._shares
+        total = shares[:, :1] + np.float32(SILENCE)
+        first, first_power = self._take_peak(power)
+        second, second_power = self._take_peak(power)
         newest = sound[:, WINDOW - 2 * HOP :]
         level = np.einsum("ij,ij->i", newest, newest) / np.float32(2 * HOP)
-        peaks = np.stack([first_power, second_power], axis=1) / total[:, None]
-        hz = ((np.stack([first, second], axis=1) + FIRST_BIN) * (RATE / WINDOW)).astype(np.float32)
-        return Sight(level, peaks, hz, keyed.astype(np.float32, copy=False))
+        peaks = np.stack([first_power, second_power], axis=1) / total
+        hz = ((np.stack([first, second], axis=1) + (FIRST_BIN - PEAK_BINS)) * (RATE / WINDOW)).astype(np.float32)
+        return Sight(level, peaks, hz, shares[:, 1:] / total)
 
-    def _take_peak(self, power: Floats, sums: Floats, without: Ints | None = None) -> tuple[Ints, Floats]:
-        """The strongest bin and the power about it; of what an earlier peak has left, when there was one."""
-        rows, last = np.arange(len(power)), power.shape[1]
-        if without is not None:
-            around = without[:, None] + np.arange(-PEAK_BINS, PEAK_BINS + 1)
-            power[rows[:, None], np.clip(around, 0, last - 1)] = 0.0
+    @staticmethod
+    def _take_peak(power: Floats) -> tuple[Ints, Floats]:
+        """The strongest bin, and the power about it, which is taken away; bins at both ends are empty."""
         peak = power.argmax(axis=1)
-        low, high = np.maximum(peak - PEAK_BINS, 0), np.minimum(peak + PEAK_BINS + 1, last)
-        if without is None:
-            return peak, sums[rows, high] - sums[rows, low]
-        low = np.where(peak > without, np.maximum(low, without + PEAK_BINS + 1), low)
-        high = np.where(peak < without, np.minimum(high, without - PEAK_BINS), high)
-        return peak, sums[rows, high] - sums[rows, low]
+        peak = np.clip(peak, PEAK_BINS, power.shape[1] - 1 - PEAK_BINS)
+        around = (np.arange(len(power))[:, None], peak[:, None] + np.arange(-PEAK_BINS, PEAK_BINS + 1))
+        taken = power[around].sum(axis=1)
+        power[around] = 0.0
+        return peak, taken
 
 
 def fit(sound: Floats, lag: int = 1) -> Sines:

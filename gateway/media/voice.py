@@ -6,8 +6,6 @@ a sample. Dry audio is the sender's own bytes, late by that delay: a stream of b
 frame is wet or dry is for `detect` to say, which hears what came in.
 """
 
-import time
-
 import numpy as np
 import numpy.typing as npt
 
@@ -63,8 +61,8 @@ class Voice:
         """Why the last frame was dry: a `Reason`."""
         self.totals = np.zeros(len(Reason), np.int64)
         """Frames of all legs since the start, by `Reason`; those that were denoised have none."""
-        self.detect_s = 0.0
-        """Time spent in the detectors."""
+        self.latches: list[int] = []
+        """Legs that the detectors have latched, for the caller to take."""
         self.total_spoilt = 0
         """Rows that the network gave no numbers for."""
 
@@ -94,6 +92,7 @@ class Voice:
         if rest or codec.rate not in self._engines:
             self._rest(slots, frames, np.full(len(slots), Reason.FAULT, np.uint8))
             return dry
+        self._latch_calls()
         hear = self._wanted(slots) | (self.wet[slots] > 0)
         if hear.all():
             return self._denoise(codec, slots, payload, dry)
@@ -231,7 +230,9 @@ class Voice:
         pcm = codec.decode(slots, payload)
         frames = pcm.reshape(len(slots), -1, hop)
         result = self._run(codec.rate, slots, frames, np.full(len(slots), frames.shape[1]))
-        codes = self._listen(codec, slots, frames, result)
+        codes = self._listen(codec, slots, frames)
+        if result is None:
+            codes[codes == Reason.NONE] = Reason.FAULT
         all_wet = not codes.any() and bool((self.wet[slots] == 1.0).all())
         late = pcm if all_wet else self._late(codec, slots, pcm)
         self._keep(codec, slots, pcm)
@@ -251,41 +252,36 @@ class Voice:
         out[unheard] = dry.reshape(out.shape)[unheard]
         return out.reshape(dry.shape)
 
-    def _listen(self, codec: Codec, slots: Ints, frames: Floats, result: Result | None) -> Codes:
-        """The `Reason` of each frame, uint8 [n, k]."""
-        codes = np.zeros(frames.shape[:2], np.uint8)
+    def _listen(self, codec: Codec, slots: Ints, frames: Floats) -> Codes:
+        """The `Reason` of each frame, uint8 [n, k], by what was heard before; the detectors get these frames."""
+        codes = np.zeros(len(slots), np.uint8)
         wanted = self._wanted(slots)
         if not wanted.all():
-            codes[~wanted] = self._why(slots[~wanted])[:, None]
+            codes[~wanted] = self._why(slots[~wanted])
         hear = wanted & self._legs.detecting[slots]
         if hear.any():
             rows = slice(None) if hear.all() else np.flatnonzero(hear)
             heard = slots[rows]
-            probabilities = result.probabilities[rows] if result is not None else None
-            codes[rows] = self._hear(heard, frames[rows], codec.rate, probabilities)
+            codes[rows] = self.ear.verdicts(heard)
+            self.ear.take(heard, frames[rows], codec.rate, self._legs.control[heard, 1] > 0)
         if not hear.all():
             self.ear.skip(slots[~hear], np.full(int((~hear).sum()), frames.shape[1]))
-        if result is None:
-            codes[codes == Reason.NONE] = Reason.FAULT
-        return codes
+        return np.repeat(codes[:, None], frames.shape[1], axis=1)
 
-    def _hear(self, slots: Ints, frames: Floats, rate: int, probabilities: Floats | None) -> Codes:
-        """What the detectors say; a fault in them is no reason to lose a call."""
-        began, latched = time.perf_counter(), len(self.ear.latches)
-        try:
-            codes = self.ear.hear(slots, frames, rate, probabilities, self._legs.control[slots, 1] > 0)
-        except Exception as error:  # a mistake of ours, whatever it is: these legs are denoised as if nothing was heard
-            self.faulty[DETECTORS] = f"{type(error).__name__}: {error}"
-            self.ear.forget(slots)
-            return np.zeros(frames.shape[:2], np.uint8)
-        self.faulty.pop(DETECTORS, None)
-        self.detect_s += time.perf_counter() - began
-        self._latch_calls(self.ear.latches[latched:])
-        return codes
+    def listen(self) -> None:
+        """Let the detectors hear what they have been given."""
+        self.ear.listen()
+        self._latch_calls()
 
-    def _latch_calls(self, heard: list[int]) -> None:
+    def _latch_calls(self) -> None:
         """A fax at one end of a call is a fax at the other."""
-        for slot in heard:
+        if self.ear.fault:
+            self.faulty[DETECTORS] = self.ear.fault
+        else:
+            self.faulty.pop(DETECTORS, None)
+        while self.ear.latches:
+            slot = self.ear.latches.pop()
+            self.latches.append(slot)
             others = self._legs.peer == slot
             others[self._legs.peer[slot]] |= self._legs.peer[slot] >= 0
             self.ear.latch(np.flatnonzero(others))

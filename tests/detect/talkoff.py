@@ -11,7 +11,7 @@ import numpy as np
 
 from gateway.detect.detection import Detection
 from gateway.detect.ear import CANDIDATE, KEYED, QUIET_POWER
-from gateway.detect.sines import HOP, RATE, Bools, Floats, Ints, Screen, Sight
+from gateway.detect.sines import CHUNK, HOP, RATE, Bools, Floats, Ints, Screen, Sight
 
 
 class Detector(Protocol):
@@ -46,15 +46,15 @@ class Count:
         return self.held / max(self.loud, 1)
 
 
-def count(detectors: Sequence[Detector], pcm: Floats, frames: int = 2) -> Count:
+def count(detectors: Sequence[Detector], pcm: Floats) -> Count:
     """Run streams through detectors that have as many slots as there are streams.
 
-    pcm: float32 [streams, samples] at 8 kHz, -1..1; frames: of 10 ms in a chunk, 1 or 2.
+    pcm: float32 [streams, samples] at 8 kHz, -1..1.
     """
-    result, chunk = Count(), frames * HOP
+    result, frames = Count(), CHUNK // HOP
     slots, screen = np.arange(len(pcm)), Screen(len(pcm))
-    for at in range(0, pcm.shape[1] - chunk + 1, chunk):
-        sight, stream = screen.look(slots, pcm[:, at : at + chunk])
+    for at in range(0, pcm.shape[1] - CHUNK + 1, CHUNK):
+        sight, stream = screen.look(slots, pcm[:, at : at + CHUNK])
         loud = sight.power > QUIET_POWER
         tonal = loud & (sight.tonal > CANDIDATE) | (loud[:, None] & (sight.keyed > KEYED)).any(axis=1)
         held = np.zeros(len(pcm), np.bool_)
@@ -70,6 +70,6 @@ def count(detectors: Sequence[Detector], pcm: Floats, frames: int = 2) -> Count:
     return result
 
 
-def hear(detector: Detector, pcm: Floats, frames: int = 2) -> list[Detection]:
+def hear(detector: Detector, pcm: Floats) -> list[Detection]:
     """What one stream, float32 [samples], gives in a detector's slot 0."""
-    return count([detector], pcm[None], frames).detections
+    return count([detector], pcm[None]).detections

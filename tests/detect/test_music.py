@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from gateway.detect.music import FORGET_BLOCKS, FRAMES, HOP, RATE, Music
+from gateway.detect.music import CHUNKS, FORGET_BLOCKS, FRAMES, Music
+from gateway.detect.sines import CHUNK, HOP, RATE
 
 AUDIO = Path(__file__).parents[1] / "audio"
 CHORDS = ((262, 330, 392), (220, 262, 330), (175, 220, 262), (196, 247, 294))
@@ -30,12 +31,12 @@ def spoken(name: str) -> np.ndarray:
     return soundfile.read(AUDIO / name, dtype="float32")[0]
 
 
-def hear(detector: Music, rows: list[np.ndarray], frames: int = 2, slots: np.ndarray | None = None) -> np.ndarray:
-    """bool [rows, 10 ms frames]: verdicts on sounds of one length that come in packets of so many frames."""
-    size = min(map(len, rows)) // (frames * HOP) * frames * HOP
-    packets = np.stack([row[:size] for row in rows]).reshape(len(rows), -1, frames, HOP)
+def hear(detector: Music, rows: list[np.ndarray], slots: np.ndarray | None = None) -> np.ndarray:
+    """bool [rows, 10 ms frames]: verdicts on sounds of one length."""
+    pcm = np.stack([row[: min(map(len, rows)) // CHUNK * CHUNK] for row in rows])
     slots = np.arange(len(rows)) if slots is None else slots
-    return np.concatenate([detector.hear(slots, packets[:, at], None) for at in range(packets.shape[1])], axis=1)
+    verdicts = [detector.hear(slots, pcm[:, at : at + CHUNK]) for at in range(0, pcm.shape[1], CHUNK)]
+    return np.repeat(np.stack(verdicts, axis=1), CHUNK // HOP, axis=1)
 
 
 @pytest.mark.parametrize("gain_db", [-20, 0, 6])
@@ -71,13 +72,12 @@ def test_silence_keeps_the_verdict_for_some_seconds_and_then_ends_it():
     assert not verdicts[-FRAMES:].any()
 
 
-def test_a_verdict_depends_neither_on_the_batch_nor_on_the_packets():
+def test_a_verdict_does_not_depend_on_the_batch():
     sounds = [np.resize(sound, 12 * RATE) for sound in (band(12), spoken("noisy_8k.wav"), band(12, seed=3))]
-    together = hear(Music(32), sounds, frames=2, slots=np.array([3, 16, 30]))
+    together = hear(Music(32), sounds, slots=np.array([3, 16, 30]))
     assert together.any(axis=1).tolist() == [True, False, True]
     for row, slot in enumerate((3, 16, 30)):
-        for frames in (1, 6):
-            assert (hear(Music(32), [sounds[row]], frames, np.array([slot])) == together[row]).all()
+        assert (hear(Music(32), [sounds[row]], np.array([slot])) == together[row]).all()
 
 
 def test_a_reset_slot_knows_nothing_of_the_leg_before():
@@ -90,10 +90,10 @@ def test_a_reset_slot_knows_nothing_of_the_leg_before():
 
 
 def test_every_batch_judges_the_same_share_of_its_slots(monkeypatch: pytest.MonkeyPatch):
-    detector, judged = Music(10 * FRAMES), []
-    monkeypatch.setattr(detector, "_judge", lambda slots, halves: judged.append(len(slots)))
-    hear(detector, [np.zeros(4 * FRAMES * HOP, np.float32)] * (10 * FRAMES), frames=1)
-    assert judged == [10] * (4 * FRAMES)
+    detector, judged = Music(10 * CHUNKS), []
+    monkeypatch.setattr(detector, "_judge", lambda slots: judged.append(len(slots)))
+    hear(detector, [np.zeros(4 * FRAMES * HOP, np.float32)] * (10 * CHUNKS))
+    assert judged == [10] * (4 * CHUNKS)
 
 
 def test_what_no_microphone_records_does_no_lasting_harm():

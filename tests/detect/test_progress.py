@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gateway.detect import plans
 from gateway.detect.detection import Detection
 from gateway.detect.progress import Progress
-from gateway.detect.sines import Floats, Screen
+from gateway.detect.sines import CHUNK, Floats, Screen
 from tests.detect.talkoff import count
 from tests.tonelab import signals
 
@@ -22,15 +22,14 @@ def line(pcm: Floats, before_ms: float = 303.0, after_ms: float = 1500.0) -> Flo
     return signals.through_g711(signals.around(pcm, before_ms, after_ms))
 
 
-def listen(pcm: Floats, frames: int = 2) -> tuple[list[Detection], list[bool]]:
+def listen(pcm: Floats) -> tuple[list[Detection], list[bool]]:
     """What was reported, and for each 10 ms whether the stream was held behind it."""
     detector, screen, slot, found, held = Progress(1), Screen(1), np.array([0]), [], []
-    step = 80 * frames
-    for at in range(0, len(pcm) - step + 1, step):
-        sight, stream = screen.look(slot, pcm[None, at : at + step])
+    for at in range(0, len(pcm) - CHUNK + 1, CHUNK):
+        sight, stream = screen.look(slot, pcm[None, at : at + CHUNK])
         if (sight.power[0] > 1e-6 and sight.tonal[0] > 0.9) or detector.active[0]:
             found += detector.hear(slot, stream, sight, slot + at)
-        held += [bool(detector.holds[0])] * frames
+        held += [bool(detector.holds[0])] * 2
     return found, held
 
 
@@ -56,11 +55,10 @@ def test_every_tone_of_every_plan_is_named(kind: str, text: str):
     assert countries & set(codes.split(",")) or "+" in codes
 
 
-@pytest.mark.parametrize("frames", [1, 2])
 @pytest.mark.parametrize("text", ["425", "350+440", "480+620", "950"])
 @pytest.mark.parametrize("before_ms", [300.0, 306.3, 313.0])
-def test_a_tone_is_held_within_60_ms(text: str, before_ms: float, frames: int):
-    _, held = listen(line(signals.progress(text, 1.0, -15.0), before_ms), frames)
+def test_a_tone_is_held_within_60_ms(text: str, before_ms: float):
+    _, held = listen(line(signals.progress(text, 1.0, -15.0), before_ms))
     assert held.index(True) * 10 - before_ms <= 60
 
 
@@ -156,8 +154,8 @@ def test_a_reset_forgets_a_pause():
 
 
 @settings(max_examples=8, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), frames=st.sampled_from([1, 2]))
-def test_garbage_never_raises_and_never_reaches_a_neighbour(seed: int, frames: int):
+@given(seed=st.integers(0, 2**32 - 1))
+def test_garbage_never_raises_and_never_reaches_a_neighbour(seed: int):
     rng = np.random.default_rng(seed)
     good = line(signals.progress("480+620/250,0/250", 0.8), after_ms=300.0)
     bad = rng.uniform(-1, 1, (4, len(good))).astype(np.float32)
@@ -167,7 +165,7 @@ def test_garbage_never_raises_and_never_reaches_a_neighbour(seed: int, frames: i
     np.put_along_axis(bad, spots, rng.choice(GARBAGE, spots.shape), axis=1)
     rows = np.insert(bad, 2, good, axis=0)
     with np.errstate(all="ignore"):
-        found = count([Progress(5)], rows, frames).detections
+        found = count([Progress(5)], rows).detections
     mine = [one._replace(slot=0) for one in found if one.slot == 2]
-    alone = count([Progress(1)], good[None], frames).detections
+    alone = count([Progress(1)], good[None]).detections
     assert [one[:5] for one in mine] == [one[:5] for one in alone] != []

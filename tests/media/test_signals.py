@@ -8,6 +8,7 @@ import pytest
 
 from gateway.denoise.engine import Result
 from gateway.denoise.passthrough import PassthroughEngine
+from gateway.detect.sines import Screen
 from gateway.media.codecs.g711 import G711
 from gateway.media.pipeline import Pipeline
 from gateway.messages import DETECTORS, LegSpec, Payload, Reason
@@ -113,7 +114,7 @@ def test_a_fax_latches_both_directions_bit_for_bit_to_the_end():
         assert got[DELAY : DELAY + len(sent)] == sent
         assert call.pipeline.voice.reason[slot] == Reason.FAX
     assert not call.pipeline.voice.ear.policy.latched[2]
-    assert sorted(call.pipeline.voice.ear.latches) == [0, 1]
+    assert sorted(call.pipeline.voice.latches) == [0, 1]
 
 
 def test_a_latch_survives_into_a_new_worker_and_ends_with_the_leg():
@@ -161,10 +162,10 @@ def test_frames_are_counted_by_what_became_of_them():
 def test_a_fault_in_a_detector_costs_no_call_its_audio(monkeypatch: pytest.MonkeyPatch):
     call = Call()
     voice = call.pipeline.voice
-    hear = voice.ear.hear
-    monkeypatch.setattr(voice.ear, "hear", lambda *_: 1 // 0)
+    hear = Screen.look
+    monkeypatch.setattr(Screen, "look", lambda *_: 1 // 0)
     assert set(call.say(noise(1.0))[-1600:]) == {SILENCE}
     assert voice.faulty == {DETECTORS: "ZeroDivisionError: integer division or modulo by zero"}
-    monkeypatch.setattr(voice.ear, "hear", hear)
+    monkeypatch.setattr(Screen, "look", hear)
     call.say(tone(0.5, 350, 440))
     assert voice.reason[0] == Reason.PROGRESS and not voice.faulty

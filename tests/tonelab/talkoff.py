@@ -130,9 +130,11 @@ def _listen(ear: Ear, pcm: Floats) -> np.ndarray:
     keep = np.ones(len(pcm), np.bool_)
     for slot in slots.tolist():
         ear.open_leg(slot)
-    codes = [
-        ear.hear(slots, frames[:, at : at + CHUNK], RATE_HZ, None, keep) for at in range(0, frames.shape[1], CHUNK)
-    ]
+    codes = []
+    for at in range(0, frames.shape[1], CHUNK):
+        codes.append(np.repeat(ear.verdicts(slots)[:, None], CHUNK, axis=1))
+        ear.take(slots, frames[:, at : at + CHUNK], RATE_HZ, keep)
+    ear.listen()
     return np.concatenate(codes, axis=1)
 
 
