@@ -233,24 +233,26 @@ class Voice:
         codes = self._listen(codec, slots, frames)
         if result is None:
             codes[codes == Reason.NONE] = Reason.FAULT
-        all_wet = not codes.any() and bool((self.wet[slots] == 1.0).all())
-        late = pcm if all_wet else self._late(codec, slots, pcm)
+        dried = np.flatnonzero(codes.any(axis=1) | (self.wet[slots] < 1.0))
+        late = self._late(codec, slots[dried], pcm[dried])
         self._keep(codec, slots, pcm)
         self._count(slots, codes)
         if result is None:
             return dry
         clean = result.frames
-        if all_wet:
-            return codec.encode(slots, clean.reshape(len(slots), -1))
-        before, after = self._fade(slots, codes == Reason.NONE)
-        clean = mix(late.reshape(clean.shape), clean, before, after)
+        if len(dried):
+            clean[dried], unheard = self._mixed(slots[dried], late, clean[dried], codes[dried])
         out = codec.encode(slots, clean.reshape(len(slots), -1))
-        if codec.predictive:  # passing bytes again would click at every change; `_rest` does it once, to the end
-            return out
-        out = out.reshape(*before.shape, -1)
-        unheard = (before == 0.0) & (after == 0.0)
-        out[unheard] = dry.reshape(out.shape)[unheard]
-        return out.reshape(dry.shape)
+        if len(dried) and not codec.predictive:  # else passing bytes would click at every change; `_rest` does it once
+            part = out[dried].reshape(*unheard.shape, -1)
+            part[unheard] = dry[dried].reshape(part.shape)[unheard]
+            out[dried] = part.reshape(len(dried), -1)
+        return out
+
+    def _mixed(self, slots: Ints, late: Floats, clean: Floats, codes: Codes) -> tuple[Floats, Bools]:
+        """Frames with their cross-fades, float32 [n, k, hop], and those that have nothing denoised, bool [n, k]."""
+        before, after = self._fade(slots, codes == Reason.NONE)
+        return mix(late.reshape(clean.shape), clean, before, after), (before == 0.0) & (after == 0.0)
 
     def _listen(self, codec: Codec, slots: Ints, frames: Floats) -> Codes:
         """The `Reason` of each frame, uint8 [n, k], by what was heard before; the detectors get these frames."""
