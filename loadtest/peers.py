@@ -20,7 +20,7 @@ from loadtest.ng import Address, NgClient, NgError
 HOST = "127.0.0.1"
 PORT_MIN, PORT_MAX = 10000, 59999
 START_S = 30.0
-STAGES = ("receive", "engine", "arrays", "send")
+STAGES = ("receive", "engine", "detect", "arrays", "send")
 _SAMPLE = re.compile(r"^denoise_gateway_(\w+?)(?:\{(.*)\})? ([0-9.e+-]+|NaN|\+Inf)$", re.MULTILINE)
 
 

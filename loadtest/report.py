@@ -125,7 +125,7 @@ def verdict(tried: Tried) -> str:
 
 STAGE_HEAD = (
     "| what | legs | lost | added delay p50 / p99 / p99.9, ms | media core "
-    "| receive / engine / arrays / send, % | RSS worker / all, MB | generator CPU, late p99 | verdict |"
+    "| receive / engine / detect / arrays / send, % | RSS worker / all, MB | generator CPU, late p99 | verdict |"
 )
 
 

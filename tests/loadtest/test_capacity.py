@@ -27,7 +27,7 @@ def test_a_run_places_calls_matches_every_packet_and_writes_its_figures(tmp_path
     (stage,) = found["stages"]
     assert (stage["legs"], stage["packets"], stage["egress_loss"], stage["duplicates"]) == (44, 44 * 50, 0, 0)
     assert stage["rss_mb"]["total"] > stage["rss_mb"]["media_worker"] > 0
-    assert set(stage["cpu_share"]) == {"receive", "engine", "arrays", "send"}
+    assert set(stage["cpu_share"]) == {"receive", "engine", "detect", "arrays", "send"}
     assert found["same_as_file"]["legs_identical"] == found["same_as_file"]["legs"] == 20
     assert "| denoised | 44 | 0 |" in done.stdout
     assert "gateway ready" in done.stderr

@@ -13,7 +13,7 @@ from loadtest.stage import Media, Stage
 
 LIMIT_MS = 20.0
 MEDIA = Media(35_000, 0, 0, 0, 0, 0, 0, {"p50": 2.0, "p99": 4.0, "p999": 6.0}, 0.3, 0.2)
-SHARE = {"receive": 0.1, "engine": 0.5, "arrays": 0.05, "send": 0.2}
+SHARE = {"receive": 0.1, "engine": 0.5, "detect": 0.1, "arrays": 0.05, "send": 0.2}
 STAGE = Stage(700, MEDIA, 10.0, 0.85, SHARE, 0.0, 0, (130.0, 320.0), True)
 
 
