@@ -158,14 +158,11 @@ def _streams_per_gpu(wish: Wish, figures: Figures) -> tuple[int, str]:
     """(streams, 0 without GPUs; why)."""
     measured = figures.gpus.get(wish.network)
     if not wish.gpu:
-        return 0, "not wanted: the network runs on the gateways' cores"
+        return 0, "none, as asked"
     if wish.streams_per_gpu is not None:
         return wish.streams_per_gpu, f"{wish.streams_per_gpu:,} streams a GPU, given by you, not measured"
     if measured is None:
-        return 0, (
-            f"none planned: no GPU was measured with {wish.network}; the network runs on the gateways' cores. "
-            "--streams-per-gpu N plans with GPUs, `python -m loadtest gpu --renew` measures one"
-        )
+        return 0, f"none planned, for no GPU was measured with {wish.network} (--streams-per-gpu N plans with them)"
     return measured.streams, f"{measured.streams:,} streams on {measured.source.machine} ({measured.path}), as measured"
 
 
@@ -199,6 +196,8 @@ def _assumptions(wish: Wish, figures: Figures, core: Core, remote: bool) -> list
         found.append(f"{wish.codec}: its cost a packet was measured alone, beside PCMU; not with calls")
     if wish.ptime_ms != MEASURED_PTIME_MS:
         found.append("packets of other lengths than 20 ms: all but the network costs as much a packet; not measured")
+    if not remote:
+        found.append("the network runs on the workers' cores; `python -m loadtest gpu --renew` measures a GPU")
     if remote:
         found.append("the worker's cost of talking to Triton is not in the figures: expect fewer legs a worker")
         found.append(f"{wish.headroom:.0%} of each GPU stays free; none is spare for the failure of another: add one")

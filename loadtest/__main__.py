@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 from gateway.config import EngineConfig
@@ -43,9 +44,11 @@ through PyTorch (bf16 and fp32, CUDA graphs) and through ONNX Runtime with IO bi
 is timed from 16-bit audio in the host's memory to 16-bit audio in the host's memory.
 """
 GPU_EPILOG = """\
-It needs torch and onnx, and for the ONNX path onnxruntime-gpu, in an environment of their own beside a GPU:
+It needs an environment of its own, where onnxruntime-gpu takes the place of onnxruntime:
 
-  python3 -m venv gpu && gpu/bin/pip install -e . torch onnx onnxruntime-gpu
+  python3 -m venv gpu
+  gpu/bin/pip install -e '.[gpu]'
+  gpu/bin/pip uninstall -y onnxruntime && gpu/bin/pip install onnxruntime-gpu      # one replaces the other
   gpu/bin/python -m loadtest gpu --renew --json gpu.json
 
 examples:
@@ -127,6 +130,20 @@ def codec_cost(options: argparse.Namespace) -> int:
     return 0
 
 
+def written(options: argparse.Namespace) -> int:
+    """Figures of a run that has ended."""
+    try:
+        found = json.loads(options.report.read_text())
+        found["machine"]["date"] = date.fromtimestamp(options.report.stat().st_mtime).isoformat()
+        renewed: list[str] = []
+        renew.renew(lambda figures: renew.calls(figures, found, options.model, renewed))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"loadtest: {options.report} is no JSON of `loadtest capacity`: {error}", file=sys.stderr)
+        return 2
+    to_stderr(f"renewed: {', '.join(renewed) or 'nothing, for nothing held'}")
+    return 0
+
+
 def _write(path: Path | None, found: object) -> None:
     if path:
         path.write_text(json.dumps(found, indent=2) + "\n")
@@ -175,6 +192,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--renew", action="store_true", help=RENEW)
     command.set_defaults(run=codec_cost)
+    command = commands.add_parser(
+        "renew", help="write the JSON of an earlier capacity run into gateway/capacity.json", description=RENEW
+    )
+    command.add_argument("report", type=Path, metavar="FILE", help="what `capacity --json` wrote")
+    command.add_argument("--model", default=EngineConfig().model, help="that it ran with (the gateway's default)")
+    command.set_defaults(run=written)
     return parser
 
 

@@ -119,7 +119,7 @@ def _builder(device: str, model: str, path: str, slots: int) -> Callable[[int], 
     try:
         from models import weights
     except ImportError as error:
-        raise GpuError(f"{error.name} is not installed: pip install onnx") from None
+        raise GpuError(f"{error.name} is not installed: pip install 'denoise-gateway[gpu]'") from None
     arrays = weights.read(FOLDER / f"{model}.onnx")
     if path == "onnx":
         return lambda rows: _onnx_step(weights.float_graph(arrays).SerializeToString(), device, rows)
@@ -142,7 +142,7 @@ def _onnx_step(graph: bytes, device: str, rows: int) -> tuple[Step, int]:
 
     provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
     if provider not in ort.get_available_providers():
-        raise GpuError("this onnxruntime has no CUDA: pip install onnxruntime-gpu, in an environment of its own")
+        raise GpuError("this onnxruntime has no CUDA: pip uninstall onnxruntime, then pip install onnxruntime-gpu")
     session = ort.InferenceSession(graph, providers=[provider])
     if provider not in session.get_providers():  # it falls back to the CPU with no more than a log line
         raise GpuError("ONNX Runtime could not start on CUDA: its log above says which library is missing")
@@ -176,7 +176,7 @@ def device_name(device: str) -> str:
     try:
         import torch
     except ImportError:
-        raise GpuError("torch is not installed: pip install torch, in an environment beside the gateway's") from None
+        raise GpuError("torch is not installed: pip install 'denoise-gateway[gpu]'") from None
     if device == "cpu":
         return "CPU (dry run)"
     if not torch.cuda.is_available():

@@ -18,15 +18,16 @@ SETUPS_PER_S = 100.0
 """What `loadtest capacity` asks for."""
 
 
-def source(command: str) -> Source:
-    """This machine, today."""
-    here = machine()
-    return Source(f"{here['cpu']}, {here['cores']} cores", date.today().isoformat(), command)
+def source(command: str, here: dict[str, Any] | None = None) -> Source:
+    """This machine, or the one of a report (`machine`); today, unless that knows better."""
+    here = here or machine()
+    day = here.get("date", date.today().isoformat())
+    return Source(f"{here['cpu']}, {here['cores']} cores", str(day), command)
 
 
 def calls(figures: Figures, report: dict[str, Any], model: str, done: list[str]) -> Figures:
     """Figures with what a run of `loadtest capacity` (its JSON) found. done: gets what was renewed."""
-    where = source(f"python -m loadtest capacity --parts denoise --model {model} --renew")
+    where = source(f"python -m loadtest capacity --parts denoise --model {model} --renew", report.get("machine"))
     held = [stage for stage in report["stages"] if stage["what"] == "denoised" and stage["held"]]
     if best := max(held, key=lambda stage: stage["legs"], default=None):
         shares, p99 = best["cpu_share"], best["added_delay_ms"]["p99"]
@@ -41,7 +42,7 @@ def calls(figures: Figures, report: dict[str, Any], model: str, done: list[str])
         figures = msgspec.structs.replace(figures, memory=memory)
         done.append("memory")
     if (found := report["setups"]) and not found["refused"] + found["unanswered"]:
-        of = source("python -m loadtest capacity --parts setups --renew")
+        of = source("python -m loadtest capacity --parts setups --renew", report.get("machine"))
         figures = msgspec.structs.replace(figures, setups=SetUps(SETUPS_PER_S, found["p99_ms"], of))
         done.append("set-ups")
     return speeds(figures, model)

@@ -132,6 +132,8 @@ class DeviceNetwork:
         self.slots, self.hop, self.device = slots, self.network.hop, torch.device(device)
         # the row behind the last slot takes what padding writes
         self.state = [torch.zeros((slots + 1, width), device=device) for width in self.network.widths]
+        if self.device.type == "cuda":  # long sums are not to be rounded to bf16 on their way
+            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
         fuse = self.device.type == "cuda" if fuse is None else fuse
         self._frame: Callable[..., tuple[Tensor, Tensor, list[Tensor]]] = (
             torch.compile(self.network.frame, dynamic=True) if fuse else self.network.frame

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("onnx")
 
-from loadtest.__main__ import main  # noqa: E402
+from loadtest.__main__ import main
 
 
 def test_a_dry_run_times_every_path_and_says_what_it_is(tmp_path, capsys):

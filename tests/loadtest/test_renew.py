@@ -64,3 +64,11 @@ def test_codecs_that_keep_no_tables_cost_more():
     cost = microseconds(rounds=10)
     assert set(cost) == {"PCMU/8000", "PCMA/8000", "G722/16000", "L16/8000", "L16/16000"}
     assert all(value > 0 for value in cost.values())
+
+
+def test_a_report_that_is_none_is_refused(tmp_path, capsys):
+    path = tmp_path / "report.json"
+    for text in ("no JSON", "[1]", "{}"):
+        path.write_text(text)
+        assert main(["renew", str(path)]) == 2
+        assert "is no JSON of `loadtest capacity`" in capsys.readouterr().err
