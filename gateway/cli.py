@@ -1,4 +1,4 @@
-"""The command `denoise-gateway`: serve, file, check-config.
+"""The command `denoise-gateway`: serve, file, check-config, plan.
 
 What a user did wrong is one line on stderr and exit code 2. Everything heavy is imported by the command that needs it,
 so that `--help` and `check-config` answer at once.
@@ -30,6 +30,7 @@ examples:
   denoise-gateway serve --config gateway.yaml          start as the file says
   denoise-gateway check-config gateway.yaml            say what is wrong with the file, or what it changes
   denoise-gateway file noisy.wav clean.wav             denoise a recording as a call would be
+  denoise-gateway plan --calls 10000 --codec PCMU      cores, GPUs, ports and bandwidth for so many calls
 
 An environment variable overrides a single key: DENOISE_GATEWAY_MEDIA__PORT_MIN=20000 sets media.port_min.
 Exit codes: 0 done; 1 stopped by a fault; 2 something you can put right: one line on stderr says what.
@@ -64,6 +65,17 @@ deploy/config.example.yaml explains every key.
 
 example:
   denoise-gateway check-config gateway.yaml && systemctl restart denoise-gateway
+"""
+PLAN_EPILOG = """\
+It calculates from measured figures: those that come with the gateway, or yours (--figures; python -m loadtest
+capacity --renew measures this machine). What was not measured is assumed, and the plan says so. Without a measured GPU
+the network is planned on the gateways' cores, unless --streams-per-gpu says what one carries (docs/scaling.md).
+
+examples:
+  denoise-gateway plan --calls 10000
+  denoise-gateway plan --calls 500 --codec G722 --model standard
+  denoise-gateway plan --calls 100000 --streams-per-gpu 50000 --cores 64
+  denoise-gateway plan --calls 10000 --json | jq .plan.gateway_cores
 """
 
 
@@ -157,6 +169,45 @@ def check_config(options: argparse.Namespace) -> int:
     return 0
 
 
+def plan(options: argparse.Namespace) -> int:
+    """Say what so many calls take."""
+    import json
+
+    from gateway import capacity, plan_text
+    from gateway import plan as planner
+
+    figures = capacity.read(options.figures or capacity.FILE)
+    wish = planner.Wish(
+        calls=options.calls,
+        codec=options.codec,
+        ptime_ms=options.ptime,
+        model=options.model,
+        ip=options.ip,
+        headroom=options.headroom / 100,
+        call_s=float(options.call_seconds),
+        host_cores=options.cores,
+        streams_per_gpu=options.streams_per_gpu,
+        gpu=not options.cpu_only,
+    )
+    found = planner.plan(wish, figures)
+    if options.json:
+        print(json.dumps(plan_text.to_json(wish, found, figures), indent=2))
+    else:
+        print(plan_text.to_text(wish, found, figures))
+    return 0
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """A whole number of the command line, from `least` to `most`."""
+
+    def number(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > 9 or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from {least} to {most}")
+        return int(text)
+
+    return number
+
+
 def level(text: str) -> int:
     """A denoise level of the command line."""
     if not text.isascii() or not text.isdigit() or int(text) > 100:
@@ -187,7 +238,30 @@ def _parser() -> argparse.ArgumentParser:
 
     command = _command(commands, "check-config", check_config, "check a configuration file", CHECK_EPILOG)
     command.add_argument("config", metavar="FILE", type=Path, help="the file to check")
+
+    _plan_options(_command(commands, "plan", plan, "cores, GPUs, ports and bandwidth for so many calls", PLAN_EPILOG))
     return parser
+
+
+def _plan_options(command: argparse.ArgumentParser) -> None:
+    from gateway.plan import CODECS, PTIMES_MS
+
+    command.add_argument(
+        "--calls", metavar="N", type=whole(1, 10_000_000), required=True, help="at once, two legs each"
+    )
+    command.add_argument("--codec", choices=tuple(CODECS), default="PCMU", help="of the calls (PCMU; L16 at 16 kHz)")
+    command.add_argument("--ptime", metavar="MS", choices=PTIMES_MS, type=int, default=20, help="of a packet (20)")
+    command.add_argument("--model", default="light", metavar="NAME", help="engine.model (light)")
+    command.add_argument("--ip", choices=(4, 6), type=int, default=4, help="version of IP (4)")
+    command.add_argument("--headroom", metavar="PERCENT", type=whole(0, 90), default=20, help="that stays free (20)")
+    command.add_argument("--call-seconds", metavar="S", type=whole(1, 86400), default=180, help="a call's mean (180)")
+    command.add_argument("--cores", metavar="N", type=whole(3, 1024), default=32, help="of a machine (32)")
+    command.add_argument(
+        "--streams-per-gpu", metavar="N", type=whole(1, 10_000_000), help="what a GPU of yours carries"
+    )
+    command.add_argument("--cpu-only", action="store_true", help="no GPUs, measured or not")
+    command.add_argument("--figures", metavar="FILE", type=Path, help="JSON of figures measured elsewhere")
+    command.add_argument("--json", action="store_true", help="for programs")
 
 
 def _command(

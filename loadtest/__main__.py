@@ -4,9 +4,12 @@ import argparse
 import json
 import signal
 import sys
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
-from loadtest import report
+from gateway.config import EngineConfig
+from loadtest import codecs, gpu, renew, report
 from loadtest.capacity import PARTS, Capacity, Options, to_stderr
 from loadtest.ng import NgError
 from loadtest.peers import PeerError
@@ -35,12 +38,38 @@ examples:
 
 Exit codes: 0 measured; 1 the gateway did not start or broke; 2 wrong usage.
 """
+GPU_DESCRIPTION = """\
+How many streams does a GPU hold? Times a step of our networks (10 ms of every stream) against the rows of its batch,
+through PyTorch (bf16 and fp32, CUDA graphs) and through ONNX Runtime with IO binding. State stays on the device; a step
+is timed from 16-bit audio in the host's memory to 16-bit audio in the host's memory.
+"""
+GPU_EPILOG = """\
+It needs an environment of its own, where onnxruntime-gpu takes the place of onnxruntime:
+
+  python3 -m venv gpu
+  gpu/bin/pip install -e '.[gpu]'
+  gpu/bin/pip uninstall -y onnxruntime && gpu/bin/pip install onnxruntime-gpu      # one replaces the other
+  gpu/bin/python -m loadtest gpu --renew --json gpu.json
+
+examples:
+  python -m loadtest gpu --models standard_8k --paths torch-bf16
+  python -m loadtest gpu --device cpu --quick       a dry run of the same code; says nothing about a GPU
+
+Exit codes: 0 measured; 1 no such device, or a package is missing; 2 wrong usage.
+"""
+RENEW = "write what was measured into gateway/capacity.json, for `denoise-gateway plan`"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     options = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    status: int = options.run(options)
+    return status
+
+
+def capacity(options: argparse.Namespace) -> int:
+    """Legs that one media core holds."""
     try:
         run = Capacity(_options(options), to_stderr)
     except RuntimeError as error:
@@ -55,9 +84,69 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         status = 130
     print(report.to_text(run.report))
-    if options.json:
-        options.json.write_text(json.dumps(report.to_json(run.report), indent=2) + "\n")
+    found = report.to_json(run.report)
+    _write(options.json, found)
+    if options.renew and not status:
+        model = options.model or EngineConfig().model
+        renewed: list[str] = []
+        renew.renew(lambda figures: renew.calls(figures, found, model, renewed))
+        to_stderr(f"renewed: {', '.join(renewed) or 'nothing, for nothing held'}")
     return status
+
+
+def on_gpu(options: argparse.Namespace) -> int:
+    """Streams that a GPU holds."""
+    wanted = gpu.Options(
+        device=options.device,
+        models=options.models,
+        paths=options.paths,
+        rows=gpu.QUICK_ROWS if options.quick else gpu.ROWS,
+        steps=30 if options.quick else 300,
+        limit_ms=options.limit_ms,
+    )
+    if options.renew and options.device == "cpu":
+        print("loadtest: --renew is for GPUs: a dry run on a processor is not written down", file=sys.stderr)
+        return 2
+    try:
+        found = gpu.run(wanted, to_stderr)
+    except gpu.GpuError as error:
+        print(f"loadtest: {error}", file=sys.stderr)
+        return 1
+    print(gpu.to_text(found))
+    _write(options.json, gpu.to_json(found))
+    if options.renew:
+        renew.renew(lambda figures: renew.gpus(figures, found))
+    return 0
+
+
+def codec_cost(options: argparse.Namespace) -> int:
+    """What a packet costs each codec."""
+    found = codecs.microseconds()
+    print("| codec / Hz | µs a packet of 20 ms, decoded and encoded |\n|---|---|")
+    for name, cost in found.items():
+        print(f"| {name} | {cost:.2f} |")
+    if options.renew:
+        renew.renew(lambda figures: renew.codecs(figures, found))
+    return 0
+
+
+def written(options: argparse.Namespace) -> int:
+    """Figures of a run that has ended."""
+    try:
+        found = json.loads(options.report.read_text())
+        found["machine"]["date"] = date.fromtimestamp(options.report.stat().st_mtime).isoformat()
+        renewed: list[str] = []
+        renew.renew(lambda figures: renew.calls(figures, found, options.model, renewed))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"loadtest: {options.report} is no JSON of `loadtest capacity`: {error}", file=sys.stderr)
+        return 2
+    to_stderr(f"renewed: {', '.join(renewed) or 'nothing, for nothing held'}")
+    return 0
+
+
+def _write(path: Path | None, found: object) -> None:
+    if path:
+        path.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def _options(found: argparse.Namespace) -> Options:
@@ -95,7 +184,51 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--model", help="engine.model (the gateway's default)")
     command.add_argument("--minutes", type=float, default=15.0, help="begin no stage after so long (15)")
     command.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    command.add_argument("--renew", action="store_true", help=RENEW)
+    command.set_defaults(run=capacity)
+    _gpu_parser(commands)
+    command = commands.add_parser(
+        "codecs", help="what a packet costs each codec", description="Processor time of codecs, without calls."
+    )
+    command.add_argument("--renew", action="store_true", help=RENEW)
+    command.set_defaults(run=codec_cost)
+    command = commands.add_parser(
+        "renew", help="write the JSON of an earlier capacity run into gateway/capacity.json", description=RENEW
+    )
+    command.add_argument("report", type=Path, metavar="FILE", help="what `capacity --json` wrote")
+    command.add_argument("--model", default=EngineConfig().model, help="that it ran with (the gateway's default)")
+    command.set_defaults(run=written)
     return parser
+
+
+def _gpu_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "gpu",
+        help="streams that a GPU holds",
+        description=GPU_DESCRIPTION,
+        epilog=GPU_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run (cuda)")
+    command.add_argument(
+        "--models", type=_some(gpu.MODELS), default=gpu.MODELS, metavar="LIST", help=",".join(gpu.MODELS)
+    )
+    command.add_argument("--paths", type=_some(gpu.PATHS), default=gpu.PATHS, metavar="LIST", help=",".join(gpu.PATHS))
+    command.add_argument("--quick", action="store_true", help="two small batches, thirty steps each")
+    command.add_argument("--limit-ms", type=float, default=8.0, metavar="MS", help="p99 of a step (8)")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    command.add_argument("--renew", action="store_true", help=RENEW)
+    command.set_defaults(run=on_gpu)
+
+
+def _some(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    def chosen(text: str) -> tuple[str, ...]:
+        names = tuple(text.split(","))
+        if not set(names) <= set(known):
+            raise argparse.ArgumentTypeError(f"found {text!r}, expected some of {','.join(known)}")
+        return names
+
+    return chosen
 
 
 def _legs(text: str) -> int:

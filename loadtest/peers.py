@@ -21,6 +21,8 @@ HOST = "127.0.0.1"
 PORT_MIN, PORT_MAX = 10000, 59999
 START_S = 30.0
 STAGES = ("receive", "engine", "detect", "arrays", "send")
+OURS = ("", "load", "fault")
+"""Reasons of frames that count: denoised, or dry for want of time or an engine. A signal left alone is no loss."""
 _SAMPLE = re.compile(r"^denoise_gateway_(\w+?)(?:\{(.*)\})? ([0-9.e+-]+|NaN|\+Inf)$", re.MULTILINE)
 
 
@@ -133,7 +135,7 @@ class Gateway:
         seconds = {_label(labels, "stage"): float(v) for name, labels, v in samples if name == "stage_seconds_total"}
         frames = {"wet": 0.0, "dry": 0.0}
         for name, labels, value in samples:
-            if name == "frames_total":
+            if name == "frames_total" and _label(labels, "reason") in OURS:
                 frames[_label(labels, "path")] += float(value)
         shed = sum(float(value) for name, _, value in samples if name == "legs_shed")
         return Reading(media_cpu_s, time.monotonic(), seconds, frames["wet"], frames["dry"], shed)

@@ -1,5 +1,6 @@
 """The command: what a user sees."""
 
+import json
 import os
 import re
 import signal
@@ -36,7 +37,9 @@ def complaint(capsys, *argv: str) -> str:
     return err.strip()
 
 
-@pytest.mark.parametrize("argv", [("--help",), ("serve", "--help"), ("file", "--help"), ("check-config", "--help")])
+@pytest.mark.parametrize(
+    "argv", [("--help",), ("serve", "--help"), ("file", "--help"), ("check-config", "--help"), ("plan", "--help")]
+)
 def test_help_teaches_with_examples(capsys, argv):
     with pytest.raises(SystemExit) as end:
         main(list(argv))
@@ -135,6 +138,25 @@ def test_files_that_cannot_be_are_one_line(capsys, tmp_path, monkeypatch, passth
     soundfile.write("in.wav", np.zeros(800), 8000)
     (tmp_path / "text.wav").write_text("no audio")
     assert complaint(capsys, "file", source, target).startswith(f"denoise-gateway: {expected}")
+
+
+def test_plan_for_people_and_for_programs(capsys):
+    assert main(["plan", "--calls", "1000", "--codec", "G722", "--streams-per-gpu", "5000"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("1,000 calls, G722, packets of 20 ms over IPv4, light_16k\n")
+    assert re.search(r"\n  GPUs +1 \(5,000 streams a GPU, given by you, not measured\)\n", shown)
+    assert re.search(r"\n  media +160\.0 Mbit/s in, as much out", shown)
+    assert main(["plan", "--calls", "1000", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["plan"]["legs"] == 2000
+
+
+def test_plans_that_cannot_be_are_one_line(capsys, tmp_path):
+    assert "required: --calls" in complaint(capsys, "plan")
+    assert "found '0', expected a whole number from 1" in complaint(capsys, "plan", "--calls", "0")
+    assert "invalid choice: 'OPUS'" in complaint(capsys, "plan", "--calls", "1", "--codec", "OPUS")
+    assert "model huge: not measured, there are light" in complaint(capsys, "plan", "--calls", "1", "--model", "huge")
+    missing = str(tmp_path / "none.json")
+    assert "none.json: No such file" in complaint(capsys, "plan", "--calls", "1", "--figures", missing)
 
 
 def serve(**environ: str) -> subprocess.Popen[str]:

@@ -1,0 +1,203 @@
+"""How many streams does a GPU hold? Time of a step against the rows of its batch, without network or server around it.
+
+Two ways to run our network on a device: `torch` (`models/device_network.py`: 16-bit audio, any slots in any order, CUDA
+graphs) and `onnx` (ONNX Runtime with IO binding: float audio, all rows in order). Both keep every stream's state on the
+device, and both are timed from audio in the host's memory to audio in the host's memory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from models.device_network import DeviceNetwork
+
+Step = Callable[[np.ndarray], np.ndarray]
+"""int16 [rows, hop] -> int16 [rows, hop]"""
+MODELS = ("light_8k", "standard_8k", "light_16k", "standard_16k")
+PATHS = ("torch-bf16", "torch-fp32", "onnx")
+ROWS = (1024, 4096, 8192, 16384, 32768, 49152, 65536, 98304, 131072, 163840, 204800, 262144)
+QUICK_ROWS = (64, 256)
+LEAST_GAIN = 0.063
+FOLDER = Path(__file__).parent.parent / "models"
+
+
+class GpuError(Exception):
+    """Says what is missing on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to measure. limit_ms: 99th percentile of a step; 10 ms is what real time asks for."""
+
+    device: str = "cuda"
+    models: tuple[str, ...] = MODELS
+    paths: tuple[str, ...] = PATHS
+    rows: tuple[int, ...] = ROWS
+    steps: int = 300
+    limit_ms: float = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Steps of one batch size."""
+
+    model: str
+    path: str
+    rows: int
+    p50_ms: float
+    p99_ms: float
+    held: bool
+
+
+@dataclass(slots=True)
+class Report:
+    """All batch sizes, and why a path was not measured."""
+
+    device: str
+    """The GPU's name; `CPU (dry run)` on a processor."""
+    limit_ms: float
+    timed: list[Timed]
+    notes: list[str]
+
+    def best(self, model: str, path: str) -> Timed | None:
+        """The largest batch that held, of those below the first that did not."""
+        found = None
+        for timed in (t for t in self.timed if (t.model, t.path) == (model, path)):
+            if not timed.held:
+                break
+            found = timed
+        return found
+
+
+def run(options: Options, say: Callable[[str], None]) -> Report:
+    """Every model and path, up to the first batch beyond the limit. Raises GpuError without the device."""
+    report = Report(device_name(options.device), options.limit_ms, [], [])
+    for model in options.models:
+        for path in options.paths:
+            try:
+                for timed in _ladder(options, model, path):
+                    report.timed.append(timed)
+                    say(f"{model} {path} {timed.rows} rows: p50 {timed.p50_ms:.2f} ms, p99 {timed.p99_ms:.2f} ms")
+            except (GpuError, MemoryError, RuntimeError) as error:  # torch and ONNX Runtime: out of device memory
+                report.notes.append(f"{model} {path}: {str(error).splitlines()[0]}")
+                say(report.notes[-1])
+    return report
+
+
+def _ladder(options: Options, model: str, path: str) -> Iterator[Timed]:
+    steps = _builder(options.device, model, path, max(options.rows))
+    for rows in options.rows:
+        step, hop = steps(rows)
+        took = _times(step, rows, hop, options.steps)
+        p50, p99 = (float(np.percentile(took, at)) for at in (50, 99))
+        yield Timed(model, path, rows, round(p50, 3), round(p99, 3), p99 <= options.limit_ms)
+        if p99 > options.limit_ms:
+            return
+
+
+def _times(step: Step, rows: int, hop: int, count: int) -> np.ndarray:
+    """Milliseconds of each of `count` steps on loud noise, after a few that do not count."""
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(-8000, 8000, (rows, hop), np.int16) for _ in range(4)]
+    took = np.empty(count + 10)
+    for i in range(len(took)):
+        start = time.perf_counter()
+        step(frames[i % 4])
+        took[i] = time.perf_counter() - start
+    return took[10:] * 1e3
+
+
+def _builder(device: str, model: str, path: str, slots: int) -> Callable[[int], tuple[Step, int]]:
+    """What makes a step of so many rows, and its hop."""
+    try:
+        from models import weights
+    except ImportError as error:
+        raise GpuError(f"{error.name} is not installed: pip install 'denoise-gateway[gpu]'") from None
+    arrays = weights.read(FOLDER / f"{model}.onnx")
+    if path == "onnx":
+        return lambda rows: _onnx_step(weights.float_graph(arrays).SerializeToString(), device, rows)
+    from models.device_network import DeviceNetwork
+
+    network = DeviceNetwork(arrays, slots, device, "bf16" if path == "torch-bf16" else "fp32")
+    return lambda rows: (_torch_step(network, rows), network.hop)
+
+
+def _torch_step(network: DeviceNetwork, rows: int) -> Step:
+    slots = np.random.default_rng(1).permutation(network.slots)[:rows]
+    control = np.tile(np.array([[LEAST_GAIN, 1]], np.float32), (rows, 1))
+    fresh = np.zeros(rows, bool)
+    return lambda pcm: network.step(slots, pcm, control, fresh)[0]
+
+
+def _onnx_step(graph: bytes, device: str, rows: int) -> tuple[Step, int]:
+    """State goes from output to input as it lies on the device."""
+    import onnxruntime as ort
+
+    provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
+    if provider not in ort.get_available_providers():
+        raise GpuError("this onnxruntime has no CUDA: pip uninstall onnxruntime, then pip install onnxruntime-gpu")
+    session = ort.InferenceSession(graph, providers=[provider])
+    if provider not in session.get_providers():  # it falls back to the CPU with no more than a log line
+        raise GpuError("ONNX Runtime could not start on CUDA: its log above says which library is missing")
+    hop, width = (tensor.shape[1] for tensor in session.get_inputs()[:2])
+    state = ort.OrtValue.ortvalue_from_numpy(np.zeros((rows, width), np.float32), device, 0)
+    audio = np.zeros((rows, hop), np.float32)
+    pcm = ort.OrtValue.ortvalue_from_numpy(audio, device, 0)
+    control = ort.OrtValue.ortvalue_from_numpy(
+        np.tile(np.array([[LEAST_GAIN, 1]], np.float32), (rows, 1)), device, 0
+    )  # fmt: skip
+
+    def step(frames: np.ndarray) -> np.ndarray:
+        nonlocal state
+        np.multiply(frames, np.float32(1 / 32768), out=audio)
+        pcm.update_inplace(audio)
+        bound = session.io_binding()
+        for name, value in (("pcm", pcm), ("state", state), ("control", control)):
+            bound.bind_ortvalue_input(name, value)
+        bound.bind_output("pcm_out", "cpu")
+        bound.bind_output("state_out", device)
+        bound.bind_output("prob", "cpu")
+        session.run_with_iobinding(bound)
+        clean, state, _ = bound.get_outputs()
+        return np.clip(np.rint(clean.numpy() * 32768), -32768, 32767).astype(np.int16)
+
+    return step, hop
+
+
+def device_name(device: str) -> str:
+    """The GPU's name. Raises GpuError."""
+    try:
+        import torch
+    except ImportError:
+        raise GpuError("torch is not installed: pip install 'denoise-gateway[gpu]'") from None
+    if device == "cpu":
+        return "CPU (dry run)"
+    if not torch.cuda.is_available():
+        raise GpuError("torch finds no CUDA device here; `--device cpu --quick` is a dry run of the same code")
+    return str(torch.cuda.get_device_name())
+
+
+def to_json(report: Report) -> dict[str, object]:
+    return asdict(report)
+
+
+def to_text(report: Report) -> str:
+    """Tables in Markdown: streams a device, then every batch."""
+    head = f"| network | path | streams within {report.limit_ms:g} ms | p50 / p99 of that step |"
+    lines = [f"Device: {report.device}", "", head, "|---|---|---|---|"]
+    for model, path in dict.fromkeys((t.model, t.path) for t in report.timed):
+        best = report.best(model, path)
+        cells = (f"{best.rows:,}", f"{best.p50_ms:.2f} / {best.p99_ms:.2f} ms") if best else ("–", "–")
+        lines.append(f"| {model} | {path} | {cells[0]} | {cells[1]} |")
+    lines += ["", "| network | path | rows | p50 | p99 |", "|---|---|---|---|---|"]
+    lines += [f"| {t.model} | {t.path} | {t.rows:,} | {t.p50_ms:.2f} ms | {t.p99_ms:.2f} ms |" for t in report.timed]
+    if report.device.startswith("CPU"):
+        lines += ["", "This was a dry run on a processor: it says nothing about a GPU."]
+    return "\n".join([*lines, *(["", *report.notes] if report.notes else [])])
