@@ -154,18 +154,23 @@ class Ear:
         pcm, begin = self._chunks[slots], self.heard[slots] - CHUNK
         music = self._music.hear(slots, pcm) & self._keep_music[slots]
         self._note_music(slots, music)
-        sight, stream = self._screen.look(slots, pcm)
-        loud, tonal = sight.power > QUIET_POWER, sight.tonal
-        rows = np.flatnonzero(
-            loud & ((tonal > CANDIDATE) | (sight.keyed.max(axis=1) > KEYED))
-            | self._dtmf.active[slots] | self._progress.active[slots] | self._fax.active[slots]
-        )  # fmt: skip
-        if len(rows):
-            self._look_closer(slots[rows], stream[rows], sight.take(rows), begin[rows])
+        stream = self._screen.take(slots, pcm)
+        active = self._dtmf.active[slots] | self._progress.active[slots] | self._fax.active[slots]
+        loud = np.einsum("ij,ij->i", pcm, pcm) > QUIET_POWER * CHUNK
+        toneish = np.zeros(len(slots), np.bool_)
+        seen = np.flatnonzero(loud | active)
+        if len(seen):
+            sight = self._screen.see(stream if len(seen) == len(slots) else stream[seen])
+            toneish[seen] = loud[seen] & (sight.tonal > TONEISH)
+            candidate = loud[seen] & ((sight.tonal > CANDIDATE) | (sight.keyed.max(axis=1) > KEYED))
+            closer = np.flatnonzero(candidate | active[seen])
+            rows = seen[closer]
+            if len(rows):
+                self._look_closer(slots[rows], stream[rows], sight.take(closer), begin[rows])
         return self.policy.decide(
             slots,
             FRAMES,
-            loud & (tonal > TONEISH),
+            toneish,
             music=music,
             progress=self._progress.holds[slots],
             dtmf=self._dtmf.holds[slots],

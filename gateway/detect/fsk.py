@@ -38,8 +38,10 @@ CHANNELS = (
     Channel("v21-channel-1", 980.0, 1180.0, 27, 24.0, 300.0, (("edt", 110.0, 8),)),
     Channel("v21", 1650.0, 1850.0, 27, 24.0, 300.0, ()),
     Channel("tty", 1400.0, 1800.0, 80, 30.0, 0.0, (("tty", 1000 / 22, 5), ("tty", 50.0, 5))),
+    Channel("bell-103", 1270.0, 1070.0, 27, 24.0, 300.0, ()),
+    Channel("bell-103", 2225.0, 2025.0, 27, 24.0, 300.0, ()),
 )
-"""In the order of `sines.FSK_BANDS_HZ`. ITU-T V.21 (± 6 Hz sent, ± 12 Hz received); V.18 annexes A and C."""
+"""In the order of `sines.FSK_BANDS_HZ`. ITU-T V.21 (± 6 Hz sent, ± 12 Hz received); V.18 annexes A, C and D."""
 PURE = 0.7
 """Share of the power that the better correlator explains, in the mean; it is lower where bits change often."""
 CLEAR = 0.4

@@ -1,7 +1,7 @@
-"""Frequency shift keying: V.21 of faxes and of V.8, and text telephones.
+"""Frequency shift keying: V.21 of faxes and of V.8, Bell 103, and text telephones.
 
 Two correlators a channel, one bit or half a bit long, say which of its two frequencies sounds; the times at which
-that changes are all that is looked at further. They lie on the grid of the bits (V.21), or on that of a character
+that changes are all that is looked at further. They lie on the grid of the bits (modems), or on that of a character
 that began with its start bit (text telephones). Part of `fax`.
 """
 
@@ -49,7 +49,7 @@ class Keying:
             self._typists.pop(key, None)
 
     def hear(self, slots: Ints, stream: Floats, seems: Bools, hz: Floats, begin: Ints) -> list[Detection]:
-        """See `fax.Fax.hear`; seems: bool [m, 3], rows with their power in a channel's band; hz: of its peak."""
+        """See `fax.Fax.hear`; seems: bool [m, 5], rows with their power in a channel's band; hz: of its peak."""
         moved = np.abs(hz[:, None] - self._idle_hz[slots]) > MOVED_HZ
         seems = (seems & moved) | self._open[slots]
         found: list[Detection] = []

@@ -34,8 +34,8 @@ CONTEXT = 4
 FULL_SCALE_DBM0 = 3.17
 """Level of a sine of amplitude 1 (ITU-T G.711, mu-law)."""
 SILENCE = 1e-12
-FSK_BANDS_HZ = ((900, 1260), (1570, 1930), (1320, 1880))
-"""Where the shift keying of V.21's two channels and of text telephones (TTY) keeps its power."""
+FSK_BANDS_HZ = ((900, 1260), (1570, 1930), (1320, 1880), (990, 1350), (1945, 2305))
+"""Where the shift keying of V.21's two channels, of text telephones (TTY) and of Bell 103's two keeps its power."""
 
 
 class Sight(NamedTuple):
@@ -48,7 +48,7 @@ class Sight(NamedTuple):
     hz: Floats
     """float32 [n, 2]: where they are, to within a bin (31.25 Hz)."""
     keyed: Floats
-    """float32 [n, 3]: share of each of `FSK_BANDS_HZ`."""
+    """float32 [n, 5]: share of each of `FSK_BANDS_HZ`."""
 
     @property
     def tonal(self) -> Floats:
@@ -104,13 +104,21 @@ class Screen:
         slots: int64 [n], unique; pcm: float32 [n, samples], whole frames at 8 kHz. Returns what is to be seen at its
         end, and the stream float32 [n, 176 + samples] up to there.
         """
+        stream = self.take(slots, pcm)
+        return self.see(stream), stream
+
+    def take(self, slots: Ints, pcm: Floats) -> Floats:
+        """The first half of `look`: the stream."""
         stream = np.concatenate([self.past[slots], pcm], axis=1)
         self.past[slots] = stream[:, -self.past.shape[1] :]
-        return self._see(stream[:, -WINDOW:]), stream
+        return stream
 
-    def _see(self, sound: Floats) -> Sight:
-        """The transform is taken about the window's middle, where cosines are even and sines odd: half the products."""
-        half = WINDOW // 2
+    def see(self, stream: Floats) -> Sight:
+        """The other half: what is to be seen at the end of each row.
+
+        The transform is taken about the window's middle, where cosines are even and sines odd: half the products.
+        """
+        sound, half = stream[:, -WINDOW:], WINDOW // 2
         older, newer = sound[:, :half], sound[:, : half - 1 : -1]
         real, imaginary = (older + newer) @ self._cosines, (older - newer) @ self._sines
         power = np.square(real, out=real) + np.square(imaginary, out=imaginary)

@@ -40,6 +40,8 @@ SIGNALS = {
     "tty": lambda dbm0=-13.0: signals.tty("HELLO GA", dbm0),
     "tty at 50 Bd": lambda dbm0=-13.0: signals.tty("HELLO GA", dbm0, 50.0),
     "edt": lambda dbm0=-13.0: edt("HELLO GA", dbm0),
+    "bell-103": lambda dbm0=-13.0: signals.bell_103("Hello, world 123", dbm0),
+    "bell-103 answering": lambda dbm0=-13.0: signals.bell_103("Hello, world 123", dbm0, answering=True),
 }
 """By the name that is reported, and a remark."""
 

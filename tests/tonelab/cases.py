@@ -164,6 +164,7 @@ def _fax_signals(quick: bool) -> dict[str, Floats]:
         "V.21 channel 1": signals.v21_preamble(1500, channel=1),
         "V.22 unscrambled 1": signals.v22_ones(),
         "V.22 with guard tone": signals.v22_ones(guard=True),
+        "Bell 103 data, caller": signals.bell_103("Hello, world 123"),
         "Bell 103 data, answerer": signals.bell_103("Hello, world 123", answering=True),
     }
     kinds = spandsp.MADE if spandsp.library() is not None else ()
