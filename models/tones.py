@@ -1,4 +1,4 @@
-"""Tones of the telephone: DTMF digits, call progress, answering and fax tones. The network must let them pass."""
+"""Tones of the telephone: DTMF digits, call progress, fax and modems. The network must let them pass."""
 
 from __future__ import annotations
 
@@ -18,9 +18,42 @@ PROGRESS = (
 """Dial, busy, ringing, special and fax tones, beeps: frequencies in hertz, seconds (on, off). E.180, T.30, V.25."""
 
 
+MODEMS = (
+    (980.0, 1180.0, 300.0), (1650.0, 1850.0, 300.0), (1270.0, 1070.0, 300.0), (2225.0, 2025.0, 300.0),
+    (1400.0, 1800.0, 45.45), (1400.0, 1800.0, 50.0), (980.0, 1180.0, 110.0), (1300.0, 1700.0, 600.0),
+)  # fmt: skip
+"""Shift keying: hertz of 1 and of 0, bits a second. V.21, Bell 103, V.18 annexes A and C, V.23."""
+CARRIERS = ((2225.0,), (2250.0,), (2250.0, 1800.0), (2100.0,), (2250.0, 550.0), (1650.0,), (1270.0,))
+"""Hertz of what modems answer with: Bell 103 and 212A, V.22 alone and with guard tones, V.25, marks of V.21 and Bell."""
+
+
 def tones(rng: Rng, size: int, rate: int) -> np.ndarray:
-    """DTMF digits or one progress or fax tone, from a random moment on. float32 [size], peak near 0.5."""
-    return dtmf(rng, size, rate) if rng.random() < 0.5 else progress(rng, size, rate)
+    """DTMF digits, one progress or fax tone, or a modem, from a random moment on. float32 [size], peak near 0.5."""
+    chance = rng.random()
+    return (
+        dtmf(rng, size, rate)
+        if chance < 0.4
+        else progress(rng, size, rate)
+        if chance < 0.75
+        else modem(rng, size, rate)
+    )
+
+
+def modem(rng: Rng, size: int, rate: int) -> np.ndarray:
+    """A carrier, then bits or flags (V.21 preamble), then nothing for a while; any of them may be missing."""
+    hz = CARRIERS[rng.integers(len(CARRIERS))]
+    one, zero, baud = MODEMS[rng.integers(len(MODEMS))]
+    bits = np.resize([0, 1, 1, 1, 1, 1, 1, 0], 600) if rng.random() < 0.3 else rng.integers(0, 2, 600)
+    lengths = rng.integers(1, int(rng.choice([2, 5])), len(bits))
+    keyed = np.repeat(np.where(bits, one, zero), np.diff(np.round(np.cumsum([0, *lengths]) * rate / baud).astype(int)))
+    keyed = keyed[: int(rng.uniform(0.3, 4.0) * rate)]
+    steady = int(rng.choice([0.0, 0.2, 1.0, 3.5]) * rate)
+    wave = np.concatenate([
+        np.float32(0.5 / len(hz)) * sum(sine(steady, f / rate, rng.random()) for f in hz),
+        0.5 * np.sin(2 * np.pi * np.cumsum(keyed) / rate),
+        np.zeros(int(rng.uniform(0.05, 1.0) * rate)),
+    ])  # fmt: skip
+    return np.resize(np.roll(wave, rng.integers(len(wave))), size).astype(np.float32)
 
 
 def dtmf(rng: Rng, size: int, rate: int) -> np.ndarray:

@@ -25,13 +25,13 @@ from models.losses import Loss
 
 CHECKPOINTS = Path(__file__).with_name("checkpoints")
 PEAK_RATE, LAST_RATE, WARMUP = 2e-3, 2e-5, 200
-AVERAGE_OVER = 400
+AVERAGE_OVER = 1500
 """Steps of the moving average of the weights that is exported."""
 LONGEST_STEP_S = 3.0
-LOG_EVERY, SAVE_EVERY = 25, 50
+LOG_EVERY, SAVE_EVERY = 200, 400
 
 
-SHAPES = ((32, 4.0, 0.8), (8, 16.0, 0.2))
+SHAPES = ((16, 3.0, 0.85), (4, 12.0, 0.15))
 """Batches: rows, seconds, share. The long ones teach the memories not to drift."""
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
