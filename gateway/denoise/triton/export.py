@@ -1,0 +1,154 @@
+"""Writes a model repository for Triton: configuration, the Python backend's model, and graphs that keep their state.
+
+A graph of `models/` takes a row of state for each row of audio. Here it is wrapped so that the state of all calls is
+one matrix, read and written at the rows of the batch; bound to the same memory on both ends it stays where it is.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gateway.denoise.engines import RATES_HZ, graph_path
+from gateway.denoise.ort import Card, read_card
+from gateway.errors import CallerError
+
+WIRE = 1
+"""Version of what requests and answers hold; both ends must agree."""
+MATRIX, ROWS, FRESH = "matrix", "rows", "fresh"
+IDLE_MICROSECONDS = 600_000_000
+"""After so long without a batch, a worker starts its sequence again."""
+WORKERS = 256
+"""Sequences at once for each instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """What to write."""
+
+    models: tuple[str, ...]
+    device: Literal["cpu", "gpu"] = "cpu"
+    gpus: tuple[int, ...] = (0,)
+    """One instance, with rows of its own, on each."""
+    rows: int = 8192
+    """Slots that the workers of an instance have together."""
+    version: int = 1
+
+
+def model_name(model: str, rate_hz: int) -> str:
+    """What Triton calls a model of `models/` at a rate: `light_8k`."""
+    return f"{Path(model).name}_{rate_hz // 1000}k"
+
+
+def write(folder: Path, repository: Repository) -> list[Path]:
+    """Write all models at all rates; returns their folders. Raises ConfigError or CallerError."""
+    written = []
+    for model in repository.models:
+        for rate_hz in RATES_HZ:
+            graph = graph_path(model, rate_hz)
+            if not graph.exists():
+                raise CallerError(f"--model {model}: there is no {graph}; see models/, or give a path without _8k.onnx")
+            written.append(_write_model(folder / model_name(model, rate_hz), graph, repository))
+    return written
+
+
+def _write_model(place: Path, graph: Path, repository: Repository) -> Path:
+    card = read_card(graph)
+    version = place / str(repository.version)
+    try:
+        version.mkdir(parents=True, exist_ok=True)
+        (version / "graph.onnx").write_bytes(stateful(graph, card, whole=repository.device == "gpu"))
+        shutil.copyfile(Path(__file__).with_name("model.py"), version / "model.py")
+        (place / "config.pbtxt").write_text(configuration(place.name, card, repository), encoding="utf-8")
+    except OSError as error:
+        raise CallerError(f"cannot write {error.filename}: {error.strerror}") from None
+    return place
+
+
+def stateful(path: Path, card: Card, whole: bool) -> bytes:
+    """The graph on rows of a matrix: inputs pcm, control, rows int64 [n, 1], fresh bool [n, 1], matrix; outputs
+    matrix_out, pcm_out, prob.
+
+    ONNX Runtime's ScatterND writes only the rows when both matrices are the same memory. whole: products in float32,
+    for devices that have none of ONNX Runtime's int8 products.
+    """
+    onnx = _onnx()
+    model = onnx.load(str(path))
+    graph = model.graph
+    if whole:
+        from gateway.denoise.triton.whole import in_float32
+
+        in_float32(graph)
+    make, types = onnx.helper, onnx.TensorProto
+    graph.initializer.append(make.make_tensor("nothing", types.FLOAT, [1], [0.0]))
+    before = [
+        make.make_node("GatherND", [MATRIX, ROWS], ["kept"], name="kept"),
+        make.make_node("Where", [FRESH, "nothing", "kept"], ["state"], name="state"),
+    ]
+    after = make.make_node("ScatterND", [MATRIX, ROWS, "state_out"], ["matrix_out"], name="matrix_out")
+    nodes = [*before, *graph.node, after]
+    graph.ClearField("node")
+    graph.node.extend(nodes)
+    inputs = [port for port in graph.input if port.name != "state"]
+    inputs += [
+        make.make_tensor_value_info(ROWS, types.INT64, ["n", 1]),
+        make.make_tensor_value_info(FRESH, types.BOOL, ["n", 1]),
+        make.make_tensor_value_info(MATRIX, types.FLOAT, ["all", card.state]),
+    ]
+    outputs = [port for port in graph.output if port.name != "state_out"]
+    outputs.insert(0, make.make_tensor_value_info("matrix_out", types.FLOAT, ["all", card.state]))
+    for field, ports in (("input", inputs), ("output", outputs)):
+        graph.ClearField(field)
+        getattr(graph, field).extend(ports)
+    onnx.checker.check_model(model) if whole else None
+    written: bytes = model.SerializeToString()
+    return written
+
+
+def configuration(name: str, card: Card, repository: Repository) -> str:
+    """`config.pbtxt`. A sequence is a worker, never a call; `oldest` runs what several workers have sent together."""
+    hop = card.hop
+    inputs = {
+        "BATCH": ("INT64", [2]), "SLOTS": ("INT32", [-1]), "COUNTS": ("INT32", [-1]), "PCM": ("INT16", [-1, hop]),
+        "CONTROL": ("FP32", [-1, 2]), "RESET": ("UINT8", [-1]),
+    }  # fmt: skip
+    outputs = {"BATCH": ("INT64", [2]), "PCM": ("INT16", [-1, hop]), "PROB": ("FP32", [-1, 4])}
+    parameters = {
+        "wire": WIRE, "rate": card.rate, "hop": hop, "delay": card.delay, "state": card.state,
+        "rows": repository.rows, "sha256": card.sha256,
+    }  # fmt: skip
+    gpus = f"gpus: {list(repository.gpus)}" if repository.device == "gpu" else ""
+    return "\n".join(
+        [
+            f'name: "{name}"',
+            'backend: "python"',
+            "max_batch_size: 64  # requests, each a worker's batch, that run together",
+            *(_tensor("input", key, *shape, ragged=True) for key, shape in inputs.items()),
+            *(_tensor("output", key, *shape) for key, shape in outputs.items()),
+            "sequence_batching {",
+            f"  max_sequence_idle_microseconds: {IDLE_MICROSECONDS}",
+            f"  oldest {{ max_candidate_sequences: {WORKERS} max_queue_delay_microseconds: 0 }}",
+            '  control_input [{ name: "START" control [{ kind: CONTROL_SEQUENCE_START int32_false_true: [0, 1] }] }]',
+            '  control_input [{ name: "CORRID" '
+            "control [{ kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 }] }]",
+            "}",
+            f"instance_group [{{ count: 1 kind: KIND_{repository.device.upper()} {gpus} }}]",
+            f"version_policy {{ specific {{ versions: [{repository.version}] }} }}",
+            *(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()),
+            "",
+        ]
+    )
+
+
+def _tensor(kind: str, name: str, type_name: str, dims: list[int], ragged: bool = False) -> str:
+    more = " allow_ragged_batch: true" if ragged else ""
+    return f'{kind} [{{ name: "{name}" data_type: TYPE_{type_name} dims: {json.dumps(dims)}{more} }}]'
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+    except ImportError:
+        raise CallerError("export-triton needs the package onnx: pip install denoise-gateway[triton]") from None
+    return onnx
