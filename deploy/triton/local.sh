@@ -67,4 +67,4 @@ export PATH="$home/venv/bin:$PATH"
 export PYTHONPATH="$home/venv/lib/python$version/site-packages"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-1}"
 exec "$server/bin/tritonserver" --model-repository "$repository" --backend-directory "$server/backends" \
-    --disable-auto-complete-config --exit-on-error=false --allow-http=false --allow-metrics=false "$@"
+    --disable-auto-complete-config --exit-on-error=false --allow-http=false --allow-metrics=false --exit-timeout-secs 3 "$@"

@@ -16,8 +16,7 @@ from gateway.errors import CallerError
 
 WIRE = 1
 """Version of what requests and answers hold; both ends must agree."""
-MATRIX, ROWS, FRESH = "matrix", "rows", "fresh"
-IDLE_MICROSECONDS = 600_000_000
+IDLE_MICROSECONDS = 60_000_000
 """After so long without a batch, a worker starts its sequence again."""
 WORKERS = 256
 """Sequences at once for each instance."""
@@ -67,11 +66,11 @@ def _write_model(place: Path, graph: Path, repository: Repository) -> Path:
 
 
 def stateful(path: Path, card: Card, whole: bool) -> bytes:
-    """The graph on rows of a matrix: inputs pcm, control, rows int64 [n, 1], fresh bool [n, 1], matrix; outputs
+    """The graph on rows of a matrix: inputs pcm, control, read int64 [n], write int64 [n, 1], matrix; outputs
     matrix_out, pcm_out, prob.
 
-    ONNX Runtime's ScatterND writes only the rows when both matrices are the same memory. whole: products in float32,
-    for devices that have none of ONNX Runtime's int8 products.
+    ONNX Runtime's ScatterND writes only the rows when both matrices are the same memory. A fresh stream reads a row
+    that is always zero. whole: products in float32, for devices that have none of ONNX Runtime's int8 products.
     """
     onnx = _onnx()
     model = onnx.load(str(path))
@@ -81,27 +80,22 @@ def stateful(path: Path, card: Card, whole: bool) -> bytes:
 
         in_float32(graph)
     make, types = onnx.helper, onnx.TensorProto
-    graph.initializer.append(make.make_tensor("nothing", types.FLOAT, [1], [0.0]))
-    before = [
-        make.make_node("GatherND", [MATRIX, ROWS], ["kept"], name="kept"),
-        make.make_node("Where", [FRESH, "nothing", "kept"], ["state"], name="state"),
-    ]
-    after = make.make_node("ScatterND", [MATRIX, ROWS, "state_out"], ["matrix_out"], name="matrix_out")
-    nodes = [*before, *graph.node, after]
+    before = make.make_node("Gather", ["matrix", "read"], ["state"], name="state")
+    after = make.make_node("ScatterND", ["matrix", "write", "state_out"], ["matrix_out"], name="matrix_out")
+    nodes = [before, *graph.node, after]
     graph.ClearField("node")
     graph.node.extend(nodes)
     inputs = [port for port in graph.input if port.name != "state"]
     inputs += [
-        make.make_tensor_value_info(ROWS, types.INT64, ["n", 1]),
-        make.make_tensor_value_info(FRESH, types.BOOL, ["n", 1]),
-        make.make_tensor_value_info(MATRIX, types.FLOAT, ["all", card.state]),
+        make.make_tensor_value_info("read", types.INT64, ["n"]),
+        make.make_tensor_value_info("write", types.INT64, ["n", 1]),
+        make.make_tensor_value_info("matrix", types.FLOAT, ["all", card.state]),
     ]
     outputs = [port for port in graph.output if port.name != "state_out"]
     outputs.insert(0, make.make_tensor_value_info("matrix_out", types.FLOAT, ["all", card.state]))
     for field, ports in (("input", inputs), ("output", outputs)):
         graph.ClearField(field)
         getattr(graph, field).extend(ports)
-    onnx.checker.check_model(model) if whole else None
     written: bytes = model.SerializeToString()
     return written
 

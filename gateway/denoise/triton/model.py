@@ -21,8 +21,8 @@ import triton_python_backend_utils as pb_utils
 
 FRAMES = 64
 """Most frames of a slot in a request."""
-IDLE_S = 600.0
-"""A worker that has been quiet for so long gives its rows up when another needs them."""
+IDLE_S = 10.0
+"""A worker that has been quiet for so long gives its rows up when another needs them: no stream of it still runs."""
 SCALE = 32768.0
 WARM_ROWS = (1, 16, 64, 256, 512)
 
@@ -34,10 +34,10 @@ class RequestError(Exception):
 class Block:
     """The rows of a worker."""
 
-    def __init__(self, base, size):
+    def __init__(self, base, size, first):
         self.base, self.size = base, size
         self.epoch = secrets.randbits(62) + 1
-        self.last = np.zeros(size, np.int64)  # the newest batch that each row has seen
+        self.last = np.full(size, first - 1, np.int64)  # the newest batch that each row has seen
         self.used_s = time.monotonic()
 
 
@@ -75,7 +75,6 @@ class Batch:
         block.used_s = time.monotonic()
         self.block = block
         self.matrix_rows = self.slots + block.base
-        self.begins = np.cumsum(self.counts) - self.counts
 
 
 class TritonPythonModel:
@@ -120,7 +119,7 @@ class TritonPythonModel:
         """The rows of the request's worker; new ones at the start of its sequence."""
         if batch.start:
             self.blocks.pop(batch.worker, None)
-            self.blocks[batch.worker] = Block(self.room(batch.rows), batch.rows)
+            self.blocks[batch.worker] = Block(self.room(batch.rows), batch.rows, batch.id)
             fresh = self.blocks[batch.worker]
             self.network.clear(np.arange(fresh.base, fresh.base + fresh.size))
         if batch.worker not in self.blocks:
@@ -150,11 +149,10 @@ class TritonPythonModel:
 
     def run(self, batches):
         """Advance every row by its frames; fills `clean` and `prob` of each batch."""
-        rows = np.concatenate([batch.matrix_rows for batch in batches])
-        counts = np.concatenate([batch.counts for batch in batches])
-        control = np.ascontiguousarray(np.concatenate([batch.control for batch in batches]))
-        reset = np.concatenate([batch.reset for batch in batches])
-        pcm = np.concatenate([batch.pcm for batch in batches])
+        rows, counts, control, reset, pcm = (
+            np.concatenate([getattr(batch, name) for batch in batches])
+            for name in ("matrix_rows", "counts", "control", "reset", "pcm")
+        )
         begins = np.cumsum(counts) - counts
         clean, prob = np.zeros_like(pcm), np.zeros((len(pcm), 4), np.float32)
         if reset.any():
@@ -193,9 +191,10 @@ class Network:
         self.session = ort.InferenceSession(path, options, providers=[*providers, "CPUExecutionProvider"])
         if on_gpu and "CUDAExecutionProvider" not in self.session.get_providers():
             raise RuntimeError("this Python's onnxruntime has no CUDA: pip install onnxruntime-gpu, or export for the CPU")
-        device_name = "cuda" if on_gpu else "cpu"
-        self.matrix = ort.OrtValue.ortvalue_from_numpy(np.zeros((rows, width), np.float32), device_name, device)
-        self.fresh = np.ones((rows, 1), np.bool_)  # rows whose stream has not begun: whatever they hold is not read
+        place = ("cuda" if on_gpu else "cpu", device)
+        self.matrix = ort.OrtValue.ortvalue_from_numpy(np.zeros((rows + 1, width), np.float32), *place)
+        self.zero = rows  # this row is never written
+        self.fresh = np.ones(rows, np.bool_)  # rows whose stream has not begun: whatever they hold is not read
 
     def clear(self, rows):
         """These rows begin a new stream."""
@@ -204,7 +203,8 @@ class Network:
     def step(self, rows, pcm, control):
         """One frame of these rows: float32 [n, hop] and [n, 2]. Returns float32 [n, hop] and [n, 4]."""
         binding = self.session.io_binding()
-        feeds = {"pcm": pcm, "control": control, "rows": rows[:, None], "fresh": self.fresh[rows]}
+        read = np.where(self.fresh[rows], self.zero, rows)
+        feeds = {"pcm": pcm, "control": control, "read": read, "write": rows[:, None]}
         for name, value in feeds.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(value))
         binding.bind_ortvalue_input("matrix", self.matrix)
