@@ -11,6 +11,8 @@ import select
 import socket
 import time
 from bisect import bisect_left
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -52,6 +54,21 @@ REST_SHARE = 0.2
 LONGEST_GAP_S = 0.004
 """Between two batches, as far as rest is concerned: delay is worth more than the last per cent of efficiency."""
 ROWS = 8192
+CONNECT_PATIENCE_S = 2.0
+"""How long a worker waits for a remote engine before it takes calls."""
+
+T = TypeVar("T")
+
+
+class Begun(NamedTuple):
+    """A batch between sockets and sockets."""
+
+    packets: int
+    """Received."""
+    woken_s: float
+    """When it began."""
+    waited_since: float
+    """None of them can have come before that."""
 
 
 class Worker:
@@ -67,7 +84,13 @@ class Worker:
         self.shedding = Shedding(self.pipeline, media.dry_after_ms / 1000)
         self._views = views_of(self.pipeline.slab)
         self._interval_s = media.batch_interval_ms / 1000
-        self._faulty: set[int] = set()
+        self._remotes = self.pipeline.voice.remotes
+        self._answers = select.epoll()
+        for engine in self._remotes.values():
+            self._answers.register(engine.fileno(), select.EPOLLIN)
+        self._answers.register(control.fileno(), select.EPOLLIN)
+        self._begun = Begun(0, 0.0, 0.0)
+        self._faulty: dict[int, str] = {}
         self._stopping = False
         self.seconds = dict.fromkeys(("busy", "idle", "receive", "arrays", "engine", "detect", "send"), 0.0)
         self.counters = dict.fromkeys(("packets_in", "packets_out", "batches"), 0)
@@ -78,6 +101,7 @@ class Worker:
         """Work until told to stop or the control plane is gone."""
         self._control.setblocking(False)
         self.sockets.epoll.register(self._control.fileno(), select.EPOLLIN)
+        engines.connect(self._engines, CONNECT_PATIENCE_S)
         self._tell(Ready(os.getpid(), {rate: engine.delay for rate, engine in self._engines.items()}))
         gc.collect()
         gc.freeze()
@@ -86,20 +110,26 @@ class Worker:
             self.turn()
 
     def turn(self) -> None:
-        """Wait for packets or commands, and see to them."""
+        """Wait for packets or commands, and see to them; while a batch is out, for its answer instead of packets."""
         begun = time.monotonic()
+        due = self.pipeline.due_s()
         patience = self._interval_s if self.pipeline.held else IDLE_S
-        events = self.sockets.epoll.poll(patience, 4096)
+        packets_or_answer = self.sockets.epoll if due is None else self._answers
+        events = packets_or_answer.poll(patience if due is None else max(due - begun, 0.0), 4096)
         woken = time.monotonic()
-        if woken - begun > WAITED_S:
+        if due is None and woken - begun > WAITED_S:
             self._received_s = woken  # the poll had to wait: nothing here came before now
         if any(descriptor == self._control.fileno() for descriptor, _ in events):
             self._obey()
-        packets = self._batch(events, woken)
+        for engine in self._remotes.values():
+            engine.acknowledge()
+            engine.tend(woken)
+        packets = self._batch(events, woken) if due is None else self._resume(due, woken)
         if woken - self._reported_s >= REPORT_S:
             self._report(woken)
         done = time.monotonic()
-        rest = self._rest_s(done - woken) if packets else 0.0
+        out = self.pipeline.due_s() is not None
+        rest = self._rest_s(done - self._begun.woken_s) if packets and not out else 0.0
         if rest > 0:
             time.sleep(rest)
         self.seconds["busy"] += done - woken
@@ -112,26 +142,49 @@ class Worker:
 
     def _batch(self, events: list[tuple[int, int]], now: float) -> int:
         """One batch from sockets to sockets; returns how many packets it had."""
-        pipeline, seconds = self.pipeline, self.seconds
+        pipeline = self.pipeline
         waited_since = self._received_s
         count = self.sockets.receive(events, self._views, pipeline.lengths, pipeline.slots, now)
         received = self._received_s = time.monotonic()
         if count or pipeline.held:
-            voice_s, detect_s = pipeline.voice_s, pipeline.voice.detect_s
-            outgoing = pipeline.step(count, now)
-            stepped = time.monotonic()
-            sent = self.sockets.send(outgoing, pipeline.lengths, self._views)
-            finished = time.monotonic()
-            voice_s, detect_s = pipeline.voice_s - voice_s, pipeline.voice.detect_s - detect_s
-            seconds["engine"] += voice_s - detect_s
-            seconds["detect"] += detect_s
-            seconds["arrays"] += stepped - received - voice_s
-            seconds["send"] += finished - stepped
-            self._count(count, sent, finished - waited_since, now)
-        seconds["receive"] += received - now
+            self._begun = Begun(count, now, waited_since)
+            self._spend(lambda: pipeline.begin(count, now))
+            if pipeline.due_s() is None:
+                self._complete(now)
+        self.seconds["receive"] += received - now
         self._relay_rtcp(now)
         self._announce(now)
         return count
+
+    def _resume(self, due: float, now: float) -> int:
+        """Send the batch that was out, when its answer is there or overdue; returns how many packets it had."""
+        if self.pipeline.due_s() is not None and now < due:
+            return 0  # only a command came
+        count = self._complete(now)
+        self._announce(now)
+        return count
+
+    def _complete(self, now: float) -> int:
+        """From the engine's answer to the sockets; returns how many packets the batch had."""
+        pipeline = self.pipeline
+        outgoing = self._spend(pipeline.finish)
+        stepped = time.monotonic()
+        sent = self.sockets.send(outgoing, pipeline.lengths, self._views)
+        finished = time.monotonic()
+        self.seconds["send"] += finished - stepped
+        self._count(self._begun.packets, sent, finished - self._begun.waited_since, now)
+        return self._begun.packets
+
+    def _spend(self, work: Callable[[], T]) -> T:
+        """Do a part of a batch, and note which stages its time went into."""
+        voice, seconds = self.pipeline.voice, self.seconds
+        started, voice_s, detect_s = time.monotonic(), self.pipeline.voice_s, voice.detect_s
+        done = work()
+        voice_s, detect_s = self.pipeline.voice_s - voice_s, voice.detect_s - detect_s
+        seconds["engine"] += voice_s - detect_s
+        seconds["detect"] += detect_s
+        seconds["arrays"] += time.monotonic() - started - voice_s
+        return done
 
     def _count(self, received: int, sent: int, age_s: float, now: float) -> None:
         """age_s: the longest a packet of this batch can have been here."""
@@ -167,10 +220,20 @@ class Worker:
             latches, ear.latches = ear.latches, []
             for slot in latches:
                 self._tell(CallLatched(self._lease(slot)))
-        if self._faulty != set(self.pipeline.voice.faulty):
-            for rate in self._faulty ^ set(self.pipeline.voice.faulty):
-                self._tell(EngineFault(rate, self.pipeline.voice.faulty.get(rate, "")))
-            self._faulty = set(self.pipeline.voice.faulty)
+        self._announce_faults()
+
+    def _announce_faults(self) -> None:
+        """A fault is told when it begins and ends, a remote engine's also when its reason changes."""
+        reasons = {rate: reason for rate, reason in self.pipeline.voice.faulty.items() if rate not in self._remotes}
+        faults = dict.fromkeys(reasons, "failing")
+        faults |= {rate: engine.fault for rate, engine in self._remotes.items() if engine.fault}
+        if faults == self._faulty:
+            return
+        for rate in {*faults, *self._faulty}:
+            if faults.get(rate) != self._faulty.get(rate):
+                substitute = self._remotes[rate].substitute if rate in self._remotes else ""
+                self._tell(EngineFault(rate, reasons.get(rate, faults.get(rate, "")), substitute))
+        self._faulty = faults
 
     def _lease(self, slot: int) -> Lease:
         return Lease(slot, int(self.pipeline.legs.generation[slot]))

@@ -5,6 +5,8 @@ it, so the rows stay as they are. After a failure, or with a server that has beg
 grows, and the media plane lets every row hear its stream for a while before it is heard again.
 """
 
+import contextlib
+import logging
 import os
 import secrets
 import time
@@ -16,8 +18,7 @@ import grpc
 import numpy as np
 
 from gateway.denoise.engine import Floats, Ints, Result, Ticket
-from gateway.denoise.triton import wire
-from gateway.denoise.triton.export import WIRE
+from gateway.denoise.triton import WIRE, wire
 from gateway.denoise.triton.link import Link, explain
 from gateway.errors import EngineError
 
@@ -48,6 +49,9 @@ class Flight:
     error: str = ""
 
 
+log = logging.getLogger(__name__)
+
+
 class TritonEngine:
     """A model at one rate on one of several servers."""
 
@@ -62,13 +66,11 @@ class TritonEngine:
         deadline_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """endpoints: `host:port`, the preferred one first; model: name and version; deadline_s: from flush to answer."""
+        """endpoints: `host:port`, the best first; model: name and version; deadline_s: from flush to answer."""
         self.rate = rate
         self.hop = self.delay = rate // 100
         self.epoch = 0
-        self.counters = dict.fromkeys(
-            ("batches", "late", "failed", "bad_answers", "connects", "milliseconds_total"), 0
-        )
+        self.counters = dict.fromkeys(("batches", "late", "failed", "bad_answers", "connects", "microseconds"), 0)
         self._slots, self._deadline_s, self._clock, self._model = slots, deadline_s, clock, model
         wanted = wire.Wanted(WIRE, rate, self.hop, self.delay)
         self._links = [Link(endpoint, model, wanted) for endpoint in endpoints]
@@ -108,8 +110,8 @@ class TritonEngine:
         if now - self._tended_s < TEND_S:
             return
         self._tended_s = now
-        for link in self._links:
-            link.tend(now)
+        for each in self._links:
+            each.tend(now)
         self._review(now)
         if self._opening is not None:
             self._finish_opening(now)
@@ -146,9 +148,7 @@ class TritonEngine:
         """Start our sequence there, with no rows in the batch; what runs meanwhile goes on elsewhere."""
         none = wire.merge([wire.Part(*nothing(self.hop))])
         self._ids += 1
-        message = wire.request(
-            self._model, (self._sequence, True), self._ids, self._slots, none, np.zeros(0, np.bool_)
-        )
+        message = wire.request(self._model, (self._sequence, True), self._ids, self._slots, none, np.zeros(0, np.bool_))
         future = link.send(message, GRACE_S, self._wake)
         self._opening = link, Flight(self._ids, none, [], future, now + GRACE_S)
 
@@ -242,14 +242,14 @@ class TritonEngine:
     def _settle(self, flight: Flight, deadline: float) -> None:
         """Wait for the answer as long as it is of use, and check it."""
         try:
-            flight.future.result(timeout=max(deadline - self._clock(), 0.0))
+            flight.future.exception(timeout=max(deadline - self._clock(), 0.0))
         except grpc.FutureTimeoutError:
             self._late(flight)
             return
-        except (grpc.RpcError, grpc.FutureCancelledError):
-            pass  # _read says it better
+        except grpc.FutureCancelledError:
+            log.debug("a batch was cancelled")  # _read says so
         now = self._clock()
-        self.counters["milliseconds_total"] += round((now - (flight.due_s - self._deadline_s)) * 1000)
+        self.counters["microseconds"] += round((now - (flight.due_s - self._deadline_s)) * 1e6)
         try:
             answer = self._read(flight)
             if answer.epoch != self._server_epoch:
@@ -298,10 +298,8 @@ class TritonEngine:
 
     def acknowledge(self) -> None:
         """See `RemoteEngine.acknowledge`."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._event)
-        except BlockingIOError:
-            pass
 
     def _wake(self, _: Any) -> None:
         """Called on gRPC's thread."""

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gateway.denoise.engines import RATES_HZ, graph_path
+from gateway.denoise.engines import RATES_HZ, graph_path, model_name
 from gateway.denoise.ort import Card, read_card
+from gateway.denoise.triton import WIRE
 from gateway.errors import CallerError
 
-WIRE = 1
-"""Version of what requests and answers hold; both ends must agree."""
 IDLE_MICROSECONDS = 60_000_000
 """After so long without a batch, a worker starts its sequence again."""
 WORKERS = 256
@@ -33,11 +32,6 @@ class Repository:
     rows: int = 8192
     """Slots that the workers of an instance have together."""
     version: int = 1
-
-
-def model_name(model: str, rate_hz: int) -> str:
-    """What Triton calls a model of `models/` at a rate: `light_8k`."""
-    return f"{Path(model).name}_{rate_hz // 1000}k"
 
 
 def write(folder: Path, repository: Repository) -> list[Path]:
@@ -124,12 +118,14 @@ def configuration(name: str, card: Card, repository: Repository) -> str:
             f"  max_sequence_idle_microseconds: {IDLE_MICROSECONDS}",
             f"  oldest {{ max_candidate_sequences: {WORKERS} max_queue_delay_microseconds: 0 }}",
             '  control_input [{ name: "START" control [{ kind: CONTROL_SEQUENCE_START int32_false_true: [0, 1] }] }]',
-            '  control_input [{ name: "CORRID" '
-            "control [{ kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 }] }]",
+            '  control_input [{ name: "CORRID" control [{ kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 }] }]',
             "}",
             f"instance_group [{{ count: 1 kind: KIND_{repository.device.upper()} {gpus} }}]",
             f"version_policy {{ specific {{ versions: [{repository.version}] }} }}",
-            *(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()),
+            *(
+                f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}'
+                for key, value in parameters.items()
+            ),
             "",
         ]
     )

@@ -1,10 +1,10 @@
 """Triton with the embedded light network as second choice: it takes over when no server is there, and gives back."""
 
+import numpy as np
+
 from gateway.denoise.engine import Engine, Floats, Ints, Result, Ticket
 from gateway.denoise.triton.engine import TritonEngine
 from gateway.errors import ConfigError
-
-import numpy as np
 
 
 class FallbackEngine:
@@ -24,18 +24,22 @@ class FallbackEngine:
 
     @property
     def epoch(self) -> int:
+        """See `RemoteEngine.epoch`."""
         return self._first.epoch
 
     @property
     def fault(self) -> str:
+        """See `RemoteEngine.fault`."""
         return self._first.fault
 
     @property
     def substitute(self) -> str:
+        """See `RemoteEngine.substitute`."""
         return "" if self._first.ready else self._name
 
     @property
     def counters(self) -> dict[str, int]:
+        """See `RemoteEngine.counters`."""
         return {**self._first.counters, "batches_substitute": -self._ids}
 
     def reset(self, slots: Ints) -> None:
@@ -65,16 +69,21 @@ class FallbackEngine:
         return self._first if self._first.ready else self._second
 
     def tend(self, now: float) -> None:
+        """See `RemoteEngine.tend`."""
         self._first.tend(now)
 
     def flush(self) -> None:
+        """See `RemoteEngine.flush`."""
         self._first.flush()
 
     def due_s(self) -> float | None:
+        """See `RemoteEngine.due_s`."""
         return self._first.due_s()
 
     def fileno(self) -> int:
+        """See `RemoteEngine.fileno`."""
         return self._first.fileno()
 
     def acknowledge(self) -> None:
+        """See `RemoteEngine.acknowledge`."""
         self._first.acknowledge()

@@ -7,7 +7,7 @@ many frames of 10 ms. Requests of several workers that wait at the same time are
 Input, with n slots and t frames in all (every tensor has Triton's batch dimension, 1, in front):
 BATCH int64 [2]: batch_id, rows that the worker wants; SLOTS int32 [n]; COUNTS int32 [n], frames of each slot;
 PCM int16 [t, hop], the slots' frames one after another; CONTROL float32 [n, 2]; RESET uint8 [n], 1: a new stream.
-Output: BATCH int64 [2]: batch_id, epoch; PCM int16 [t, hop]; PROB float32 [t, 4], NaN where the network gave no numbers.
+Output: BATCH int64 [2]: batch_id, epoch; PCM int16 [t, hop]; PROB float32 [t, 4], NaN where there are no numbers.
 """
 
 import json
@@ -48,7 +48,7 @@ class Batch:
         def read(name):
             tensor = pb_utils.get_input_tensor_by_name(request, name)
             if tensor is None:
-                raise RequestError("input %s is missing" % name)
+                raise RequestError(f"input {name} is missing")
             return tensor.as_numpy()[0]
 
         self.id, self.rows = (int(value) for value in read("BATCH"))
@@ -59,18 +59,18 @@ class Batch:
         if len(self.counts) != n or self.control.shape != (n, 2) or len(self.reset) != n:
             raise RequestError("SLOTS, COUNTS, CONTROL and RESET differ in length")
         if n and (self.counts.min() < 1 or self.counts.max() > FRAMES):
-            raise RequestError("COUNTS are to be 1 to %d" % FRAMES)
+            raise RequestError(f"COUNTS are to be 1 to {FRAMES}")
         if self.pcm.shape != (self.counts.sum(), hop):
-            raise RequestError("PCM is %s, expected %s" % (self.pcm.shape, (int(self.counts.sum()), hop)))
+            raise RequestError(f"PCM is {self.pcm.shape}, expected {(int(self.counts.sum()), hop)}")
         if len(np.unique(self.slots)) != n:
             raise RequestError("a slot comes twice")
 
     def claim(self, block):
         """Turn slots into rows of the matrix."""
         if len(self.slots) and (self.slots.min() < 0 or self.slots.max() >= block.size):
-            raise RequestError("a slot is beyond the %d rows of this worker" % block.size)
+            raise RequestError(f"a slot is beyond the {block.size} rows of this worker")
         if len(self.slots) and block.last[self.slots].max() >= self.id:
-            raise RequestError("batch %d came after a later one" % self.id)
+            raise RequestError(f"batch {self.id} came after a later one")
         block.last[self.slots] = self.id
         block.used_s = time.monotonic()
         self.block = block
@@ -129,7 +129,7 @@ class TritonPythonModel:
     def room(self, rows):
         """Where so many rows are free."""
         if not 0 < rows <= self.capacity:
-            raise RequestError("a worker of %d slots: this model has %d rows" % (rows, self.capacity))
+            raise RequestError(f"a worker of {rows} slots: this model has {self.capacity} rows")
         now = time.monotonic()
         for only_idle in (False, True):
             if only_idle:
@@ -143,8 +143,7 @@ class TritonPythonModel:
                 return base
         taken = sum(block.size for block in self.blocks.values())
         raise RequestError(
-            "no room for a worker of %d slots: %d of %d rows are taken; export with more --rows"
-            % (rows, taken, self.capacity)
+            f"no room for a worker of {rows} slots: {taken} of {self.capacity} rows are taken; export with more --rows"
         )
 
     def run(self, batches):
@@ -168,7 +167,7 @@ class TritonPythonModel:
                 self.network.clear(rows[on][spoilt])
             clean[at] = np.clip(np.rint(made * np.float32(SCALE)), -32768, 32767).astype(np.int16)
         ends = np.cumsum([len(batch.pcm) for batch in batches])
-        for batch, end in zip(batches, ends):
+        for batch, end in zip(batches, ends, strict=True):
             batch.clean, batch.prob = clean[end - len(batch.pcm) : end], prob[end - len(batch.pcm) : end]
 
     def answer(self, made):
@@ -190,7 +189,7 @@ class Network:
         providers = [("CUDAExecutionProvider", {"device_id": device})] if on_gpu else []
         self.session = ort.InferenceSession(path, options, providers=[*providers, "CPUExecutionProvider"])
         if on_gpu and "CUDAExecutionProvider" not in self.session.get_providers():
-            raise RuntimeError("this Python's onnxruntime has no CUDA: pip install onnxruntime-gpu, or export for the CPU")
+            raise RuntimeError("this Python's onnxruntime has no CUDA: pip install onnxruntime-gpu, or export for cpu")
         place = ("cuda" if on_gpu else "cpu", device)
         self.matrix = ort.OrtValue.ortvalue_from_numpy(np.zeros((rows + 1, width), np.float32), *place)
         self.zero = rows  # this row is never written

@@ -13,7 +13,8 @@ def in_float32(graph: Any) -> None:
     from onnx import helper, numpy_helper
 
     constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
-    nodes, added = [], {}
+    nodes: list[Any] = []
+    added: dict[str, Any] = {}
     for node in graph.node:
         if node.op_type == "QuantizeLinear":
             step = float(constants[node.input[1]])

@@ -16,7 +16,14 @@ from gateway.errors import EngineError
 
 SCALE = np.float32(32768.0)
 TYPES = {"BATCH": "INT64", "SLOTS": "INT32", "COUNTS": "INT32", "PCM": "INT16", "CONTROL": "FP32", "RESET": "UINT8"}
-DTYPES: dict[str, Any] = {"BATCH": "<i8", "SLOTS": "<i4", "COUNTS": "<i4", "PCM": "<i2", "CONTROL": "<f4", "RESET": "u1"}
+DTYPES: dict[str, Any] = {
+    "BATCH": "<i8",
+    "SLOTS": "<i4",
+    "COUNTS": "<i4",
+    "PCM": "<i2",
+    "CONTROL": "<f4",
+    "RESET": "u1",
+}
 OUTPUTS: dict[str, tuple[str, Any]] = {"BATCH": ("INT64", "<i8"), "PCM": ("INT16", "<i2"), "PROB": ("FP32", "<f4")}
 
 
@@ -138,11 +145,10 @@ def answer(message: Any, batch_id: int, batch: Batch) -> Answer:
 
 
 def _tensor(message: Any, name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    for index, output in enumerate(message.outputs):
-        if output.name == name:
-            break
-    else:
+    index = next((i for i, output in enumerate(message.outputs) if output.name == name), None)
+    if index is None:
         raise BadAnswerError(f"output {name} is missing")
+    output = message.outputs[index]
     type_name, dtype = OUTPUTS[name]
     if output.datatype != type_name or tuple(output.shape) != shape:
         raise BadAnswerError(f"{name} is {output.datatype} {list(output.shape)}, expected {type_name} {list(shape)}")
