@@ -65,8 +65,6 @@ class Begun(NamedTuple):
 
     packets: int
     """Received."""
-    woken_s: float
-    """When it began."""
     waited_since: float
     """None of them can have come before that."""
 
@@ -89,7 +87,9 @@ class Worker:
         for engine in self._remotes.values():
             self._answers.register(engine.fileno(), select.EPOLLIN)
         self._answers.register(control.fileno(), select.EPOLLIN)
-        self._begun = Begun(0, 0.0, 0.0)
+        self._begun: Begun | None = None
+        """The batch that is out."""
+        self._began_s = 0.0
         self._faulty: dict[int, str] = {}
         self._stopping = False
         self.seconds = dict.fromkeys(("busy", "idle", "receive", "arrays", "engine", "detect", "send"), 0.0)
@@ -112,24 +112,25 @@ class Worker:
     def turn(self) -> None:
         """Wait for packets or commands, and see to them; while a batch is out, for its answer instead of packets."""
         begun = time.monotonic()
-        due = self.pipeline.due_s()
-        patience = self._interval_s if self.pipeline.held else IDLE_S
-        packets_or_answer = self.sockets.epoll if due is None else self._answers
-        events = packets_or_answer.poll(patience if due is None else max(due - begun, 0.0), 4096)
+        resuming = self._begun is not None
+        if resuming:
+            due = self.pipeline.due_s()
+            events = self._answers.poll(max(due - begun, 0.0) if due is not None else 0.0)
+        else:
+            events = self.sockets.epoll.poll(self._interval_s if self.pipeline.held else IDLE_S, 4096)
         woken = time.monotonic()
-        if due is None and woken - begun > WAITED_S:
+        if not resuming and woken - begun > WAITED_S:
             self._received_s = woken  # the poll had to wait: nothing here came before now
         if any(descriptor == self._control.fileno() for descriptor, _ in events):
             self._obey()
         for engine in self._remotes.values():
             engine.acknowledge()
             engine.tend(woken)
-        packets = self._batch(events, woken) if due is None else self._resume(due, woken)
+        packets = self._resume(woken) if resuming else self._batch(events, woken)
         if woken - self._reported_s >= REPORT_S:
             self._report(woken)
         done = time.monotonic()
-        out = self.pipeline.due_s() is not None
-        rest = self._rest_s(done - self._begun.woken_s) if packets and not out else 0.0
+        rest = self._rest_s(done - self._began_s) if packets and self._begun is None else 0.0
         if rest > 0:
             time.sleep(rest)
         self.seconds["busy"] += done - woken
@@ -147,33 +148,34 @@ class Worker:
         count = self.sockets.receive(events, self._views, pipeline.lengths, pipeline.slots, now)
         received = self._received_s = time.monotonic()
         if count or pipeline.held:
-            self._begun = Begun(count, now, waited_since)
+            self._begun, self._began_s = Begun(count, waited_since), now
             self._spend(lambda: pipeline.begin(count, now))
             if pipeline.due_s() is None:
-                self._complete(now)
+                self._complete(self._begun, now)
         self.seconds["receive"] += received - now
         self._relay_rtcp(now)
         self._announce(now)
         return count
 
-    def _resume(self, due: float, now: float) -> int:
+    def _resume(self, now: float) -> int:
         """Send the batch that was out, when its answer is there or overdue; returns how many packets it had."""
-        if self.pipeline.due_s() is not None and now < due:
+        due, begun = self.pipeline.due_s(), self._begun
+        if begun is None or (due is not None and now < due):
             return 0  # only a command came
-        count = self._complete(now)
+        self._complete(begun, now)
         self._announce(now)
-        return count
+        return begun.packets
 
-    def _complete(self, now: float) -> int:
-        """From the engine's answer to the sockets; returns how many packets the batch had."""
+    def _complete(self, begun: Begun, now: float) -> None:
+        """From the engine's answer to the sockets."""
+        self._begun = None
         pipeline = self.pipeline
         outgoing = self._spend(pipeline.finish)
         stepped = time.monotonic()
         sent = self.sockets.send(outgoing, pipeline.lengths, self._views)
         finished = time.monotonic()
         self.seconds["send"] += finished - stepped
-        self._count(self._begun.packets, sent, finished - self._begun.waited_since, now)
-        return self._begun.packets
+        self._count(begun.packets, sent, finished - begun.waited_since, now)
 
     def _spend(self, work: Callable[[], T]) -> T:
         """Do a part of a batch, and note which stages its time went into."""
