@@ -17,7 +17,7 @@ def in_float32(graph: Any) -> None:
     added: dict[str, Any] = {}
     for node in graph.node:
         if node.op_type == "QuantizeLinear":
-            step = float(constants[node.input[1]])
+            step = constants[node.input[1]].item()
             for end, value in (("low", -128 * step), ("high", 127 * step)):
                 added[f"{node.output[0]}.{end}"] = np.float32(value)
             ends = [f"{node.output[0]}.low", f"{node.output[0]}.high"]

@@ -2,7 +2,6 @@
 another call, and the audio is denoised again when a server is back."""
 
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -66,7 +65,6 @@ def test_killed_paused_slowed_and_started_again(server):
         14.0: lambda: server.fault(""),
     }  # fmt: skip
     phones, worker = talk(plan, 18.0, server)
-    print(worker.stats.counters)
     sound(phones)
     counters = worker.stats.counters
     assert phones.wet_share(1.0, 1.9) > 0.9, "denoised before"
@@ -87,7 +85,6 @@ def test_two_servers_take_turns_and_the_embedded_network_is_the_last(server):
         phones, worker = talk(plan, 7.0, server, other, fallback="ort")
     finally:
         other.kill()
-    print(worker.stats.counters)
     sound(phones)
     assert phones.wet_share(4.0, 4.9) > 0.9, "on the second server"
     assert phones.wet_share(6.2, 7.0) > 0.9, "on the embedded network"
