@@ -174,10 +174,13 @@ def check_config(options: argparse.Namespace) -> int:
 
 def export_triton(options: argparse.Namespace) -> int:
     """Write a model repository."""
-    from gateway.denoise.triton.export import Repository, write
+    from gateway.denoise.triton.export import Precision, Repository, write
 
     models = tuple(dict.fromkeys(options.model or ("light", "standard")))
-    repository = Repository(models, options.device, options.gpus, options.rows, options.version)
+    if options.device == "gpu" and options.precision == "card":
+        raise CallerError("--precision card: GPUs have none of the int8 products; expected float32 or bfloat16")
+    precision: Precision = options.precision or ("float32" if options.device == "gpu" else "card")
+    repository = Repository(models, options.device, options.gpus, options.rows, options.version, precision)
     for place in write(options.folder, repository):
         print(f"{place}: version {options.version}, {options.rows} rows on the {options.device}")
     return 0
@@ -237,6 +240,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--gpus", type=gpu_list, default=(0,), metavar="N,N", help="an instance on each (0)")
     command.add_argument(
         "--rows", type=above_zero, default=8192, metavar="N", help="slots of all workers of an instance (8192)"
+    )
+    command.add_argument(
+        "--precision",
+        choices=("card", "float32", "bfloat16"),
+        help="of products; card: as in models/",
     )
     command.add_argument("--version", type=above_zero, default=1, metavar="N", help="of the models (1)")
     return parser

@@ -3,6 +3,7 @@
 import argparse
 import json
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,6 +41,8 @@ Exit codes: 0 measured; 1 the gateway did not start or broke; 2 wrong usage.
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     options = _parser().parse_args(argv)
+    if options.command == "triton":
+        return _triton(options)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         run = Capacity(_options(options), to_stderr)
@@ -60,6 +63,17 @@ def main(argv: list[str] | None = None) -> int:
     return status
 
 
+def _triton(options: argparse.Namespace) -> int:
+    from loadtest import triton
+
+    try:
+        triton.report(options.model, options.slots, options.rounds, options.json)
+    except (RuntimeError, subprocess.CalledProcessError) as error:
+        print(f"loadtest: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def _options(found: argparse.Namespace) -> Options:
     seconds = found.seconds or (5 if found.quick else 10)
     return Options(
@@ -77,7 +91,7 @@ def _options(found: argparse.Namespace) -> Options:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m loadtest", description="Load generator of denoise-gateway.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     command = commands.add_parser(
         "capacity",
         help="the most legs that one media core holds",
@@ -95,7 +109,24 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--model", help="engine.model (the gateway's default)")
     command.add_argument("--minutes", type=float, default=15.0, help="begin no stage after so long (15)")
     command.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    command = commands.add_parser(
+        "triton",
+        help="what NVIDIA Triton on this machine's CPU adds to a batch",
+        description="Starts the real tritonserver (deploy/triton/local.sh) and measures batches there and embedded.",
+        epilog="example:\n  python -m loadtest triton --model standard_fp32 --slots 64,512",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--model", default="light", metavar="NAME", help="of models/ (light)")
+    command.add_argument("--slots", type=_sizes, default=(64, 256, 512), metavar="N,N", help="batches (64,256,512)")
+    command.add_argument("--rounds", type=_seconds, default=300, metavar="N", help="of each batch (300)")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     return parser
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    if not all(part.isdigit() and 0 < int(part) <= 4096 for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected numbers of slots from 1 to 4096, such as 64,512")
+    return tuple(int(part) for part in text.split(","))
 
 
 def _legs(text: str) -> int:

@@ -13,12 +13,16 @@ from typing import Any, Literal
 from gateway.denoise.engines import RATES_HZ, graph_path, model_name
 from gateway.denoise.ort import Card, read_card
 from gateway.denoise.triton import WIRE
+from gateway.denoise.triton.whole import in_floats
 from gateway.errors import CallerError
 
 IDLE_MICROSECONDS = 60_000_000
 """After so long without a batch, a worker starts its sequence again."""
 WORKERS = 256
 """Sequences at once for each instance."""
+
+
+Precision = Literal["card", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class Repository:
     rows: int = 8192
     """Slots that the workers of an instance have together."""
     version: int = 1
+    precision: Precision = "card"
+    """Of the products: `card` is as in models/, mostly int8; GPUs need `float32` or `bfloat16`."""
 
 
 def write(folder: Path, repository: Repository) -> list[Path]:
@@ -51,7 +57,7 @@ def _write_model(place: Path, graph: Path, repository: Repository) -> Path:
     version = place / str(repository.version)
     try:
         version.mkdir(parents=True, exist_ok=True)
-        (version / "graph.onnx").write_bytes(stateful(graph, card, whole=repository.device == "gpu"))
+        (version / "graph.onnx").write_bytes(stateful(graph, card, repository.precision))
         shutil.copyfile(Path(__file__).with_name("model.py"), version / "model.py")
         (place / "config.pbtxt").write_text(configuration(place.name, card, repository), encoding="utf-8")
     except OSError as error:
@@ -59,20 +65,18 @@ def _write_model(place: Path, graph: Path, repository: Repository) -> Path:
     return place
 
 
-def stateful(path: Path, card: Card, whole: bool) -> bytes:
+def stateful(path: Path, card: Card, precision: Precision, imitate: bool = False) -> bytes:
     """The graph on rows of a matrix: inputs pcm, control, read int64 [n], write int64 [n, 1], matrix; outputs
     matrix_out, pcm_out, prob.
 
     ONNX Runtime's ScatterND writes only the rows when both matrices are the same memory. A fresh stream reads a row
-    that is always zero. whole: products in float32, for devices that have none of ONNX Runtime's int8 products.
+    that is always zero. imitate: see `whole`.
     """
     onnx = _onnx()
     model = onnx.load(str(path))
     graph = model.graph
-    if whole:
-        from gateway.denoise.triton.whole import in_float32
-
-        in_float32(graph)
+    if precision != "card":
+        in_floats(graph, narrow=precision == "bfloat16", imitate=imitate)
     make, types = onnx.helper, onnx.TensorProto
     before = make.make_node("Gather", ["matrix", "read"], ["state"], name="state")
     after = make.make_node("ScatterND", ["matrix", "write", "state_out"], ["matrix_out"], name="matrix_out")

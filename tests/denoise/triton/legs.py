@@ -171,6 +171,11 @@ class Phones:
                   for each in (spoken, heard)]  # fmt: skip
         return int(((levels[0] > 0.05) & (levels[1] < levels[0] / 100)).sum())
 
+    def figures(self) -> str:
+        delays_ms = ", ".join(f"{value:.1f}" for value in np.percentile(self.delays_ms(), (50, 99, 99.9, 100)))
+        wet = [round(self.wet_share(begin / 5, begin / 5 + 0.2), 2) for begin in range(self.frames // 10)]
+        return f"lost {self.lost()}; delay p50, p99, p99.9, max {delays_ms} ms; wet every 200 ms: {wet}"
+
     def close(self) -> None:
         self._selector.close()
         for each in (*self._sockets, *self._ports):

@@ -37,14 +37,7 @@ def talk(plan, seconds: float, *servers, **engine) -> tuple[Phones, Worker]:
 
 def sound(phones: Phones) -> None:
     """What holds whatever happens to a server."""
-    print(
-        phones.lost(),
-        phones.strange,
-        np.argwhere(phones.came_s == 0)[:5],
-        phones.silent(),
-        np.percentile(phones.delays_ms(), (50, 99, 99.9, 100)),
-        [round(phones.wet_share(t, t + 0.5), 2) for t in np.arange(0, phones.frames / 50 - 0.5, 0.5)],
-    )
+    print(phones.figures())  # shown when something fails
     assert phones.lost() == 0 and phones.strange == 0
     assert phones.strangers() == []
     assert phones.silent() == 0

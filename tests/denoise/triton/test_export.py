@@ -1,13 +1,18 @@
 """What export-triton writes."""
 
+import ml_dtypes
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.cli import main
 from gateway.denoise.engines import graph_path
 from gateway.denoise.ort import OrtEngine, read_card
 from gateway.denoise.triton.export import stateful
+from gateway.denoise.triton.whole import to_bfloat16
 from tests.denoise.tools import recording
 
 
@@ -37,24 +42,49 @@ def embedded(model: str, rate: int, frames: np.ndarray) -> np.ndarray:
 def test_a_stateful_graph_gives_the_same_audio(model, rate):
     path = graph_path(model, rate)
     frames = recording("noisy_8k.wav", rate, 1.0)
-    made = steps(stateful(path, read_card(path), whole=False), frames)
+    made = steps(stateful(path, read_card(path), "card"), frames)
     np.testing.assert_array_equal(made, embedded(model, rate, frames))
 
 
 def test_float32_for_gpus_is_the_same_network_without_the_rounding_of_int8():
     path = graph_path("standard", 8000)
     frames = recording("noisy_8k.wav", 8000, 4.0)
-    made = steps(stateful(path, read_card(path), whole=True), frames)
+    made = steps(stateful(path, read_card(path), "float32"), frames)
     wanted = embedded("standard", 8000, frames)
     ratio_db = 10 * np.log10((wanted**2).sum() / ((wanted - made) ** 2).sum())
     assert 25 < ratio_db < 100, ratio_db
 
 
+def test_bfloat16_is_close_to_float32():
+    path = graph_path("standard_fp32", 8000)
+    frames = recording("noisy_8k.wav", 8000, 4.0)
+    narrow = steps(stateful(path, read_card(path), "bfloat16", imitate=True), frames)
+    wanted = embedded("standard_fp32", 8000, frames)
+    ratio_db = 10 * np.log10((wanted**2).sum() / ((wanted - narrow) ** 2).sum())
+    assert 25 < ratio_db < 80, ratio_db
+
+
+@pytest.mark.parametrize("model", ["light", "standard_fp32"])
+def test_a_graph_in_bfloat16_for_gpus_is_a_right_one(model):
+    path = graph_path(model, 8000)
+    graph = onnx.load_from_string(stateful(path, read_card(path), "bfloat16"))
+    standard = [node for node in graph.graph.node if node.op_type != "SimplifiedLayerNormalization"]
+    assert {node.op_type for node in standard}.isdisjoint({"QuantizeLinear", "MatMulIntegerToFloat"})
+    matrices = [each for each in graph.graph.initializer if each.data_type == onnx.TensorProto.BFLOAT16]
+    assert len(matrices) == sum(node.op_type == "MatMul" for node in standard) - 5  # five are of the transform
+    onnx.shape_inference.infer_shapes(graph, strict_mode=False)
+
+
+@given(st.floats(width=32, allow_nan=False, min_value=-(2.0**90), max_value=2.0**90))
+def test_rounding_to_bfloat16_is_that_of_the_standard_type(value):
+    assert to_bfloat16(np.array([value])) == np.array([value], ml_dtypes.bfloat16).astype(np.float32)
+
+
 def test_float32_stays_what_it_is():
     path = graph_path("standard_fp32", 8000)
     frames = recording("noisy_8k.wav", 8000, 1.0)
-    plain = steps(stateful(path, read_card(path), whole=False), frames)
-    np.testing.assert_array_equal(steps(stateful(path, read_card(path), whole=True), frames), plain)
+    plain = steps(stateful(path, read_card(path), "card"), frames)
+    np.testing.assert_array_equal(steps(stateful(path, read_card(path), "float32"), frames), plain)
     np.testing.assert_array_equal(plain, embedded("standard_fp32", 8000, frames))
 
 
