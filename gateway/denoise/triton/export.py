@@ -41,13 +41,15 @@ class Repository:
 
 
 def write(folder: Path, repository: Repository) -> list[Path]:
-    """Write all models at all rates; returns their folders. Raises ConfigError or CallerError."""
+    """Write all models at the rates they have; returns their folders. Raises ConfigError or CallerError."""
     written = []
     for model in repository.models:
-        for rate_hz in RATES_HZ:
-            graph = graph_path(model, rate_hz)
-            if not graph.exists():
-                raise CallerError(f"--model {model}: there is no {graph}; see models/, or give a path without _8k.onnx")
+        graphs = {rate_hz: graph_path(model, rate_hz) for rate_hz in RATES_HZ}
+        there = {rate_hz: graph for rate_hz, graph in graphs.items() if graph.exists()}
+        if not there:
+            missing = " nor ".join(str(graph) for graph in graphs.values())
+            raise CallerError(f"--model {model}: there is neither {missing}; expected a name of models/, such as light")
+        for rate_hz, graph in there.items():
             written.append(_write_model(folder / model_name(model, rate_hz), graph, repository))
     return written
 
