@@ -3,7 +3,7 @@
 # (server 2.x with the Python backend only). For tests and trials; production runs NVIDIA's image (compose.yaml).
 #
 #     deploy/triton/local.sh REPOSITORY [options of tritonserver]      runs in the foreground until it is ended
-#     deploy/triton/local.sh --setup                                   only fetches what it needs, once (0.4 GB)
+#     deploy/triton/local.sh --setup                                   only fetches what it needs, once (0.3 GB)
 #
 # example:
 #     denoise-gateway export-triton out/repository && deploy/triton/local.sh out/repository --grpc-port 8001
