@@ -31,7 +31,10 @@ from loadtest.processes import end, free_port, start
 from models.runtime import cpu_name, session
 
 ROOT = Path(__file__).parent.parent
-WARM = 20
+WARM = 3
+"""Batches before each turn that are not counted: caches are the other's."""
+TURN = 25
+"""Batches of each engine in a row, as a media process has them."""
 PATIENCE_S = 60.0
 AUDIO = ROOT / "tests" / "audio"
 
@@ -78,16 +81,20 @@ def measure(model: str, sizes: tuple[int, ...], rounds: int) -> list[Row]:
 
 def _row(remote: TritonEngine, embedded: OrtEngine, size: int, rounds: int) -> Row:
     frames = np.random.default_rng(0).normal(0, 0.05, (size, 1, 80)).astype(np.float32)
-    there, here, cpu_s = np.zeros(rounds + WARM), np.zeros(rounds + WARM), 0.0
-    for i in range(rounds + WARM):
+    there: list[float] = []
+    here: list[float] = []
+    cpu_s = 0.0
+    for _ in range(max(rounds // TURN, 1)):
+        for engine in (remote, embedded):
+            for _ in range(WARM):
+                _timed(engine, frames)
         used = time.process_time()
-        there[i] = _timed(remote, frames)
-        cpu_s += time.process_time() - used if i >= WARM else 0.0
-        here[i] = _timed(embedded, frames)
-    there, here = there[WARM:] * 1000, here[WARM:] * 1000
+        there += [_timed(remote, frames) * 1000 for _ in range(TURN)]
+        cpu_s += time.process_time() - used
+        here += [_timed(embedded, frames) * 1000 for _ in range(TURN)]
     added = float(np.median(there) - np.median(here))
     p99 = float(np.percentile(there, 99))
-    return Row(size, float(np.median(here)), float(np.median(there)), p99, added, cpu_s / rounds * 1000)
+    return Row(size, float(np.median(here)), float(np.median(there)), p99, added, cpu_s / len(there) * 1000)
 
 
 def _timed(engine: Engine, frames: Floats) -> float:
