@@ -114,7 +114,7 @@ def clients(model: str, size: int, rounds: int) -> dict[str, tuple[float, float]
 
     def message(i: int, sequence: int) -> Any:
         name = f"{Path(model).name}_8k", ""
-        return wire.request(name, (sequence, i == 0), i + 1, size, batch, np.zeros(size, np.bool_))
+        return wire.request(name, (sequence, i == 0), i + 1, (sequence, size), batch, np.zeros(size, np.bool_))
 
     with server(model) as endpoint:
         probe = TritonEngine((endpoint,), (f"{Path(model).name}_8k", ""), 8000, 1, 1.0)

@@ -71,13 +71,15 @@ class TritonEngine:
         self.hop = self.delay = rate // 100
         self.epoch = 0
         self.counters = dict.fromkeys(("batches", "late", "failed", "bad_answers", "connects", "microseconds"), 0)
-        self._slots, self._deadline_s, self._clock, self._model = slots, deadline_s, clock, model
+        self._deadline_s, self._clock, self._model = deadline_s, clock, model
         wanted = wire.Wanted(WIRE, rate, self.hop, self.delay)
         self._links = [Link(endpoint, model, wanted) for endpoint in endpoints]
         self._link: Link | None = None
         """The server whose rows are ours."""
-        self._opening: tuple[Link, Flight] | None = None
-        self._sequence = secrets.randbits(62) + 1
+        self._opening: tuple[Link, int, Flight] | None = None
+        self._worker = secrets.randbits(62) + 1, slots
+        """Our number; who starts with it again gives up the rows it had."""
+        self._sequence = 0
         self._server_epoch = 0
         self._reset = np.zeros(slots, np.bool_)
         """Rows whose next frame is the first of a stream."""
@@ -146,15 +148,16 @@ class TritonEngine:
 
     def _open(self, link: Link, now: float) -> None:
         """Start our sequence there, with no rows in the batch; what runs meanwhile goes on elsewhere."""
+        sequence = secrets.randbits(62) + 1  # never one that the server may still be ending
         none = wire.merge([wire.Part(*nothing(self.hop))])
         self._ids += 1
-        message = wire.request(self._model, (self._sequence, True), self._ids, self._slots, none, np.zeros(0, np.bool_))
+        message = wire.request(self._model, (sequence, True), self._ids, self._worker, none, np.zeros(0, np.bool_))
         future = link.send(message, GRACE_S, self._wake)
-        self._opening = link, Flight(self._ids, none, [], future, now + GRACE_S)
+        self._opening = link, sequence, Flight(self._ids, none, [], future, now + GRACE_S)
 
     def _finish_opening(self, now: float) -> None:
         assert self._opening is not None
-        link, flight = self._opening
+        link, sequence, flight = self._opening
         if not flight.future.done():
             return
         self._opening = None
@@ -166,7 +169,7 @@ class TritonEngine:
             else:
                 link.failed(str(error), now, bad=isinstance(error, wire.BadAnswerError))
             return
-        self._link, self._server_epoch = link, answer.epoch
+        self._link, self._sequence, self._server_epoch = link, sequence, answer.epoch
         self._sent_s, self._better_since = now, None
         self._late_on_end = self._spoilt_on_end = 0
         self.counters["connects"] += 1
@@ -215,7 +218,7 @@ class TritonEngine:
             return
         reset = self._reset[batch.slots]
         self._reset[batch.slots] = False
-        message = wire.request(self._model, (self._sequence, False), self._ids, self._slots, batch, reset)
+        message = wire.request(self._model, (self._sequence, False), self._ids, self._worker, batch, reset)
         self._flight.future = self._link.send(message, self._deadline_s + GRACE_S, self._wake)
         self._sent_s = now
         self.counters["batches"] += 1

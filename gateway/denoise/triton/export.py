@@ -104,7 +104,7 @@ def configuration(name: str, card: Card, repository: Repository) -> str:
     """`config.pbtxt`. A sequence is a worker, never a call; `oldest` runs what several workers have sent together."""
     hop = card.hop
     inputs = {
-        "BATCH": ("INT64", [2]), "SLOTS": ("INT32", [-1]), "COUNTS": ("INT32", [-1]), "PCM": ("INT16", [-1, hop]),
+        "BATCH": ("INT64", [3]), "SLOTS": ("INT32", [-1]), "COUNTS": ("INT32", [-1]), "PCM": ("INT16", [-1, hop]),
         "CONTROL": ("FP32", [-1, 2]), "RESET": ("UINT8", [-1]),
     }  # fmt: skip
     outputs = {"BATCH": ("INT64", [2]), "PCM": ("INT16", [-1, hop]), "PROB": ("FP32", [-1, 4])}

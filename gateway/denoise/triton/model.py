@@ -1,11 +1,11 @@
 """The gateway's network inside of Triton: the Python backend's model, written into the repository by `export-triton`.
 
 It runs in Triton's Python and imports nothing of the gateway. The state of all calls is one matrix that stays on the
-device; a *sequence* is a media worker and holds a block of its rows. A request is a batch: slots, and for each so
+device; a media worker holds a block of its rows, for as long as its *sequence*. A request is a batch: slots, and for each so
 many frames of 10 ms. Requests of several workers that wait at the same time are run together.
 
 Input, with n slots and t frames in all (every tensor has Triton's batch dimension, 1, in front):
-BATCH int64 [2]: batch_id, rows that the worker wants; SLOTS int32 [n]; COUNTS int32 [n], frames of each slot;
+BATCH int64 [3]: batch_id, worker, rows that it wants; SLOTS int32 [n]; COUNTS int32 [n], frames of each slot;
 PCM int16 [t, hop], the slots' frames one after another; CONTROL float32 [n, 2]; RESET uint8 [n], 1: a new stream.
 Output: BATCH int64 [2]: batch_id, epoch; PCM int16 [t, hop]; PROB float32 [t, 4], NaN where there are no numbers.
 """
@@ -51,8 +51,8 @@ class Batch:
                 raise RequestError(f"input {name} is missing")
             return tensor.as_numpy()[0]
 
-        self.id, self.rows = (int(value) for value in read("BATCH"))
-        self.worker, self.start = int(read("CORRID")[0]), bool(read("START")[0])
+        self.id, self.worker, self.rows = (int(value) for value in read("BATCH"))
+        self.start = bool(read("START")[0])
         self.slots, self.counts = read("SLOTS").astype(np.int64), read("COUNTS").astype(np.int64)
         self.pcm, self.control, self.reset = read("PCM"), read("CONTROL"), read("RESET") != 0
         n = len(self.slots)

@@ -94,15 +94,20 @@ def to_int16(pcm: Floats) -> npt.NDArray[np.int16]:
 
 
 def request(
-    model: tuple[str, str], sequence: tuple[int, bool], batch_id: int, rows: int, batch: Batch, reset: npt.NDArray[Any]
+    model: tuple[str, str],
+    sequence: tuple[int, bool],
+    batch_id: int,
+    worker: tuple[int, int],
+    batch: Batch,
+    reset: npt.NDArray[Any],
 ) -> Any:
     """A ModelInferRequest.
 
-    model: name and version, which may be empty; sequence: its id and whether this starts it; rows: slots of the worker;
-    reset: bool [n], rows that begin a new stream.
+    model: name and version, which may be empty; sequence: its id and whether this starts it; worker: its number,
+    and how many slots it has; reset: bool [n], rows that begin a new stream.
     """
     tensors = {
-        "BATCH": np.array([batch_id, rows]), "SLOTS": batch.slots, "COUNTS": batch.counts, "PCM": batch.pcm,
+        "BATCH": np.array([batch_id, *worker]), "SLOTS": batch.slots, "COUNTS": batch.counts, "PCM": batch.pcm,
         "CONTROL": batch.control, "RESET": reset,
     }  # fmt: skip
     message = service_pb2.ModelInferRequest(model_name=model[0], model_version=model[1], id=str(batch_id))

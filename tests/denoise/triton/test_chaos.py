@@ -58,6 +58,7 @@ def test_killed_paused_slowed_and_started_again(server):
         14.0: lambda: server.fault(""),
     }  # fmt: skip
     phones, worker = talk(plan, 18.0, server)
+    print(worker.faults)
     sound(phones)
     counters = worker.stats.counters
     assert phones.wet_share(1.0, 1.9) > 0.9, "denoised before"

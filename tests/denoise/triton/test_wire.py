@@ -58,11 +58,11 @@ def test_what_is_too_loud_is_clipped_and_does_not_wrap():
 
 def test_a_request_says_its_sequence_and_version():
     batch = wire.merge([part([1, 2], 2)])
-    message = wire.request(("light_8k", "2"), (99, True), 7, 1000, batch, np.array([True, False]))
+    message = wire.request(("light_8k", "2"), (99, True), 7, (5, 1000), batch, np.array([True, False]))
     assert (message.model_name, message.model_version) == ("light_8k", "2")
     assert message.parameters["sequence_id"].int64_param == 99 and message.parameters["sequence_start"].bool_param
     sizes = [len(raw) for raw in message.raw_input_contents]
-    assert sizes == [16, 8, 8, 4 * HOP * 2, 16, 2]
+    assert sizes == [24, 8, 8, 4 * HOP * 2, 16, 2]
 
 
 @pytest.mark.parametrize(
