@@ -11,7 +11,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.denoise.triton import wire
 
-FIRST_RETRY_S, LAST_RETRY_S = 0.1, 2.0
+FIRST_RETRY_S, LAST_RETRY_S = 0.1, 1.0
 BAD_RETRY_S = 60.0
 """A server whose answers are wrong again and again, or whose model is another one, is asked this seldom."""
 BAD_ANSWERS = 3

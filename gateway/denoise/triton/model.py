@@ -1,8 +1,8 @@
 """The gateway's network inside of Triton: the Python backend's model, written into the repository by `export-triton`.
 
 It runs in Triton's Python and imports nothing of the gateway. The state of all calls is one matrix that stays on the
-device; a media worker holds a block of its rows, for as long as its *sequence*. A request is a batch: slots, and for each so
-many frames of 10 ms. Requests of several workers that wait at the same time are run together.
+device; a media worker holds a block of its rows. A request is a batch: slots, and for each so many frames of 10 ms.
+Requests of several workers that wait at the same time are run together.
 
 Input, with n slots and t frames in all (every tensor has Triton's batch dimension, 1, in front):
 BATCH int64 [3]: batch_id, worker, rows that it wants; SLOTS int32 [n]; COUNTS int32 [n], frames of each slot;
