@@ -1,4 +1,4 @@
-"""The command `denoise-gateway`: serve, file, check-config, plan.
+"""The command `denoise-gateway`: serve, file, check-config, plan, export-triton.
 
 What a user did wrong is one line on stderr and exit code 2. Everything heavy is imported by the command that needs it,
 so that `--help` and `check-config` answer at once.
@@ -31,6 +31,7 @@ examples:
   denoise-gateway check-config gateway.yaml            say what is wrong with the file, or what it changes
   denoise-gateway file noisy.wav clean.wav             denoise a recording as a call would be
   denoise-gateway plan --calls 10000 --codec PCMU      cores, GPUs, ports and bandwidth for so many calls
+  denoise-gateway export-triton repository             write the models for NVIDIA Triton
 
 An environment variable overrides a single key: DENOISE_GATEWAY_MEDIA__PORT_MIN=20000 sets media.port_min.
 Exit codes: 0 done; 1 stopped by a fault; 2 something you can put right: one line on stderr says what.
@@ -76,6 +77,20 @@ examples:
   denoise-gateway plan --calls 500 --codec G722 --model standard
   denoise-gateway plan --calls 100000 --streams-per-gpu 50000 --cores 64
   denoise-gateway plan --calls 10000 --json | jq .plan.gateway_cores
+"""
+
+
+EXPORT_EPILOG = """\
+Writes each model at both rates: config.pbtxt, and a version with the graph and the Python backend's model.py. The state
+of all calls stays on the device, a row a slot; a media worker is one sequence. Then start a server on the folder, and
+set engine.kind to triton and engine.endpoints (docs/triton.md). Triton's Python needs onnxruntime, for GPUs
+onnxruntime-gpu.
+
+examples:
+  denoise-gateway export-triton repository                                   light and standard, for CPUs
+  denoise-gateway export-triton repository --device gpu --gpus 0,1 --rows 100000
+  denoise-gateway export-triton repository --model standard --version 2      beside version 1, if that is there
+  deploy/triton/local.sh repository --grpc-port 8001                         the real server, without Docker or GPU
 """
 
 
@@ -208,6 +223,27 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return number
 
 
+def export_triton(options: argparse.Namespace) -> int:
+    """Write a model repository."""
+    from gateway.denoise.triton.export import Precision, Repository, write
+
+    models = tuple(dict.fromkeys(options.model or ("light", "standard")))
+    if options.device == "gpu" and options.precision == "card":
+        raise CallerError("--precision card: GPUs have none of the int8 products; expected float32 or bfloat16")
+    precision: Precision = options.precision or ("float32" if options.device == "gpu" else "card")
+    repository = Repository(models, options.device, options.gpus, options.rows, options.version, precision)
+    for place in write(options.folder, repository):
+        print(f"{place}: version {options.version}, {options.rows} rows on the {options.device}")
+    return 0
+
+
+def gpu_list(text: str) -> tuple[int, ...]:
+    """`0,1`"""
+    if not all(part.isascii() and part.isdigit() and len(part) < 4 for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected numbers of GPUs such as 0 or 0,1")
+    return tuple(int(part) for part in text.split(","))
+
+
 def level(text: str) -> int:
     """A denoise level of the command line."""
     if not text.isascii() or not text.isdigit() or int(text) > 100:
@@ -240,6 +276,22 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("config", metavar="FILE", type=Path, help="the file to check")
 
     _plan_options(_command(commands, "plan", plan, "cores, GPUs, ports and bandwidth for so many calls", PLAN_EPILOG))
+    command = _command(commands, "export-triton", export_triton, "write a model repository for Triton", EXPORT_EPILOG)
+    command.add_argument("folder", metavar="DIR", type=Path, help="made where it is missing; other models in it stay")
+    command.add_argument(
+        "--model", action="append", metavar="NAME", help="of models/; may be repeated (light, standard)"
+    )
+    command.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where it runs (cpu)")
+    command.add_argument("--gpus", type=gpu_list, default=(0,), metavar="N,N", help="an instance on each (0)")
+    command.add_argument(
+        "--rows", type=whole(1, 1_000_000), default=8192, metavar="N", help="slots of all workers of an instance (8192)"
+    )
+    command.add_argument(
+        "--precision",
+        choices=("card", "float32", "bfloat16"),
+        help="of products; card: as in models/",
+    )
+    command.add_argument("--version", type=whole(1, 1_000_000), default=1, metavar="N", help="of the models (1)")
     return parser
 
 

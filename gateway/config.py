@@ -13,7 +13,7 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Share = Annotated[float, Meta(gt=0, le=100)]
 Seconds = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
-EngineKind = Literal["ort", "rnnoise", "speex", "passthrough"]
+EngineKind = Literal["ort", "triton", "rnnoise", "speex", "passthrough"]
 ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
 
 
@@ -102,12 +102,22 @@ class EngineConfig:
     """The denoising network."""
 
     kind: EngineKind = "ort"
-    """`ort` (our networks and your own, in an embedded ONNX Runtime), `rnnoise` or `speex` (pip install
-    denoise-gateway[rnnoise] or [speex]; one call at a time), or `passthrough` (no denoising, for measurements)."""
+    """`ort` (our networks and your own, in an embedded ONNX Runtime), `triton` (our networks on NVIDIA Triton, see
+    docs/triton.md; pip install denoise-gateway[triton]), `rnnoise` or `speex` (pip install denoise-gateway[rnnoise] or
+    [speex]; one call at a time), or `passthrough` (no denoising, for measurements)."""
     model: str = "light"
     """Of kind `ort`: `light` (700 legs a core), `standard` (sounds better, 450), another name for
     `models/<model>_8k.onnx` and `models/<model>_16k.onnx`, the same as a path, or the path of a YAML card that
-    describes a model of your own (docs/models.md)."""
+    describes a model of your own (docs/models.md). Of kind `triton`: a name that was given to export-triton."""
+    endpoints: tuple[str, ...] = ("127.0.0.1:8001",)
+    """Of kind `triton`: `host:port` of the servers' gRPC. Workers spread over them, move on when one fails, and come
+    back."""
+    model_version: str = ""
+    """Of kind `triton`: the version of the model, as the number of its folder; empty is the newest."""
+    deadline_ms: Annotated[float, Meta(gt=0, le=1000)] = 15.0
+    """Of kind `triton`: a batch whose answer takes longer leaves dry."""
+    fallback: Literal["none", "ort"] = "none"
+    """Of kind `triton`: what denoises while no server does; `ort` is the embedded `light`, `none` leaves calls dry."""
 
 
 @dataclass(frozen=True, slots=True)

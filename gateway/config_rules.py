@@ -6,7 +6,7 @@ Each error begins with the key's path; `gateway.config_file` puts file or variab
 import ipaddress
 from collections.abc import Iterator
 
-from gateway.config import Config, InterfaceConfig
+from gateway.config import Config, EngineConfig, InterfaceConfig
 from gateway.errors import ConfigError
 
 
@@ -44,6 +44,22 @@ def _problems(config: Config) -> Iterator[str]:
     yield from _media(config)
     if not config.engine.model.strip():
         yield "engine.model: found nothing, expected a model's name such as standard"
+    yield from _triton(config.engine)
+
+
+def _triton(engine: EngineConfig) -> Iterator[str]:
+    if not engine.endpoints:
+        yield "engine.endpoints: found an empty list, expected at least one address such as 127.0.0.1:8001"
+    for index, text in enumerate(engine.endpoints):
+        host, colon, port = text.rpartition(":")
+        right = host and not any(letter.isspace() or letter == "/" for letter in host)
+        if not right or not colon or not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 65536:
+            yield f"engine.endpoints[{index}]: found {text[:60]!r}, expected host and port such as 10.0.0.9:8001"
+    version = engine.model_version
+    if version and not (version.isascii() and version.isdigit()):
+        yield f"engine.model_version: found {version[:60]!r}, expected a number in quotes, or nothing for the newest"
+    if engine.kind == "triton" and engine.model.endswith((".yaml", ".yml")):
+        yield "engine.model: found a card, but Triton serves only models of models/; expected a name such as standard"
 
 
 def _listen(path: str, text: str, example: str) -> Iterator[str]:

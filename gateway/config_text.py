@@ -69,7 +69,7 @@ def _yaml(value: object) -> str:
     """A value on one line; JSON is YAML, and plain words need no quotes."""
     if isinstance(value, tuple):
         return json.dumps(list(value))
-    if isinstance(value, str) and ":" not in value:
+    if isinstance(value, str) and value and ":" not in value:
         return value
     return json.dumps(value)
 

@@ -17,7 +17,7 @@ import soxr
 
 from gateway.config import Config, DenoiseConfig
 from gateway.denoise.engine import Engine
-from gateway.denoise.engines import build
+from gateway.denoise.engines import build, connect
 from gateway.detect.detection import Detection
 from gateway.errors import CallerError
 from gateway.measure import change_db, find_pauses
@@ -30,6 +30,7 @@ Floats = npt.NDArray[np.float32]
 Progress = Callable[[float], object]
 """Told the seconds of audio that another packet has brought."""
 
+CONNECT_PATIENCE_S = 5.0
 PACKET_S = 0.02
 PAYLOAD_TYPE = 96
 G722_DELAY = 22
@@ -64,6 +65,7 @@ def denoise_file(source: Path, target: Path, config: Config, codec: str, progres
     """Denoise `source` into `target`. Raises CallerError when a file cannot be read or written."""
     pcm, rate_hz, subtype = _read(source)
     engines = build(config.engine, slots=2 * pcm.shape[1])
+    connect(engines, CONNECT_PATIENCE_S)
     started = time.perf_counter()
     signals: list[Detection] = []
     clean = denoise_pcm(pcm, rate_hz, codec, config.denoise, engines, progress, signals)

@@ -208,6 +208,8 @@ class EngineFault(msgspec.Struct, frozen=True, tag=True):
 
     rate: int
     reason: str
+    substitute: str = ""
+    """The network that does its work meanwhile."""
 
 
 Event = Ready | LegStats | WorkerStats | Latched | Detected | CallLatched | EngineFault

@@ -23,6 +23,14 @@ NAMED = ("progress", "fax")
 """Kinds of detections whose values are few names; the others would make a series for each number."""
 ONCE = ("dtmf",)
 """Kinds that are told only when they are over."""
+ENGINE = {
+    "batches": "Batches sent to a remote engine",
+    "late": "Batches that it did not answer in time",
+    "failed": "Failures of it after which all rows began anew",
+    "bad_answers": "Answers of it that did not fit their requests",
+    "connects": "Times that a server took a worker's rows",
+    "batches_substitute": "Batches run by the embedded network in its place",
+}
 NONE = WorkerStats({}, {}, [])
 
 
@@ -139,6 +147,9 @@ class WorkerCollector(Collector):
         yield self._by_worker("rows_spoilt", "Frames for which the network gave no numbers", "rows_spoilt")
         yield self._by_worker("detections_untold", "Detections above what is told of a leg", "detections_untold")
         yield self._by_worker("events_malformed", "Telephone-event packets without an event", "events_malformed")
+        for name, text in ENGINE.items():
+            yield self._by_worker(f"engine_{name}", text, f"engine_{name}")
+        yield self._answer_seconds()
         yield self._frames()
         yield self._drops()
         yield self._seconds()
@@ -149,6 +160,13 @@ class WorkerCollector(Collector):
         family = CounterMetricFamily(f"{PREFIX}{name}", f"{text}, by worker", labels=("worker",))
         for worker, totals in self._workers.items():
             family.add_metric((str(worker),), totals.counter(counter))
+        return family
+
+    def _answer_seconds(self) -> CounterMetricFamily:
+        name, text = f"{PREFIX}engine_answer_seconds", "Time from sending a batch to a remote engine to its answer"
+        family = CounterMetricFamily(name, f"{text}, by worker", labels=("worker",))
+        for worker, totals in self._workers.items():
+            family.add_metric((str(worker),), totals.counter("engine_microseconds") / 1e6)
         return family
 
     def _frames(self) -> CounterMetricFamily:

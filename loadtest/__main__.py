@@ -3,6 +3,7 @@
 import argparse
 import json
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import date
@@ -119,6 +120,18 @@ def on_gpu(options: argparse.Namespace) -> int:
     return 0
 
 
+def on_triton(options: argparse.Namespace) -> int:
+    """What Triton adds to a batch."""
+    from loadtest import triton
+
+    try:
+        triton.report(options.model, options.slots, options.rounds, options.json)
+    except (RuntimeError, subprocess.CalledProcessError) as error:
+        print(f"loadtest: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def codec_cost(options: argparse.Namespace) -> int:
     """What a packet costs each codec."""
     found = codecs.microseconds()
@@ -166,7 +179,7 @@ def _options(found: argparse.Namespace) -> Options:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m loadtest", description="Load generator of denoise-gateway.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     command = commands.add_parser(
         "capacity",
         help="the most legs that one media core holds",
@@ -198,6 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("report", type=Path, metavar="FILE", help="what `capacity --json` wrote")
     command.add_argument("--model", default=EngineConfig().model, help="that it ran with (the gateway's default)")
     command.set_defaults(run=written)
+    _triton_parser(commands)
     return parser
 
 
@@ -221,6 +235,21 @@ def _gpu_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command.set_defaults(run=on_gpu)
 
 
+def _triton_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "triton",
+        help="what NVIDIA Triton on this machine's CPU adds to a batch",
+        description="Starts the real tritonserver (deploy/triton/local.sh) and measures batches there and embedded.",
+        epilog="example:\n  python -m loadtest triton --model standard_fp32 --slots 64,512",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--model", default="light", metavar="NAME", help="of models/ (light)")
+    command.add_argument("--slots", type=_sizes, default=(64, 256, 512), metavar="N,N", help="batches (64,256,512)")
+    command.add_argument("--rounds", type=_seconds, default=300, metavar="N", help="of each batch (300)")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    command.set_defaults(run=on_triton)
+
+
 def _some(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
     def chosen(text: str) -> tuple[str, ...]:
         names = tuple(text.split(","))
@@ -229,6 +258,12 @@ def _some(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
         return names
 
     return chosen
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    if not all(part.isdigit() and 0 < int(part) <= 4096 for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected numbers of slots from 1 to 4096, such as 64,512")
+    return tuple(int(part) for part in text.split(","))
 
 
 def _legs(text: str) -> int:

@@ -24,7 +24,7 @@ MODEMS = (
 )  # fmt: skip
 """Shift keying: hertz of 1 and of 0, bits a second. V.21, Bell 103, V.18 annexes A and C, V.23."""
 CARRIERS = ((2225.0,), (2250.0,), (2250.0, 1800.0), (2100.0,), (2250.0, 550.0), (1650.0,), (1270.0,))
-"""Hertz of what modems answer with: Bell 103 and 212A, V.22 alone and with guard tones, V.25, marks of V.21 and Bell."""
+"""Hertz of modems that answer: Bell 103 and 212A, V.22 alone and with guard tones, V.25; marks of V.21 and Bell."""
 
 
 def tones(rng: Rng, size: int, rate: int) -> np.ndarray:

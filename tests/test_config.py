@@ -151,7 +151,10 @@ WRONG = [
     ),
     ("media: {hold_ms: 50}", "gateway.yaml: media.dry_after_ms: found 15, expected at least media.hold_ms (50)"),
     ("engine: {model: ''}", "gateway.yaml: engine.model: found nothing, expected a model's name"),
-    ("engine: {kind: gpu}", "engine.kind: found the text 'gpu', expected one of ort, rnnoise, speex, passthrough"),
+    (
+        "engine: {kind: gpu}",
+        "engine.kind: found the text 'gpu', expected one of ort, triton, rnnoise, speex, passthrough",
+    ),
     ("just words", "expected sections such as 'media:' with indented keys"),
     ("media: {port_min: 1, port_min: 2}", "key 'port_min' given twice"),
     ("media: [", "not valid YAML"),

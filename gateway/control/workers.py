@@ -255,8 +255,8 @@ class Workers:
                 self._latched(place, lease)
             case WorkerStats():
                 self._measured(place, event)
-            case EngineFault(rate, reason):
-                self._fault(place, rate, reason)
+            case EngineFault():
+                self._fault(place, event)
 
     def _ready(self, link: WorkerLink, event: Ready) -> None:
         self._starting.discard(link)
@@ -298,12 +298,17 @@ class Workers:
             log.info("fax or modem: the call passes untouched to its end", extra={"call_id": call_id})
             self.send(self._calls.legs.take_orders())
 
-    def _fault(self, place: Place, rate: int, reason: str) -> None:
+    def _fault(self, place: Place, event: EngineFault) -> None:
+        rate, reason = event.rate, event.reason
         extra = {"worker": place.index, "rate_hz": rate, "reason": reason}
         if reason:
-            place.faults[rate] = reason
+            known = rate in place.faults
+            place.faults[rate] = reason + (f"; calls run on {event.substitute}" if event.substitute else "")
+            if known:
+                return
             lacking = "detection of signals" if rate == DETECTORS else "denoising"
-            log.error("%s failed: calls go on without %s", failing(rate), lacking, extra=extra)
+            onward = f"on {event.substitute}" if event.substitute else f"without {lacking}"
+            log.error("%s failed: calls go on %s", failing(rate), onward, extra=extra)
         else:
             place.faults.pop(rate, None)
             log.warning("%s works again", failing(rate), extra=extra)

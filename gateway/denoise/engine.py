@@ -6,7 +6,7 @@ remote one answers later.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -54,3 +54,32 @@ class Engine(Protocol):
 
     def collect(self, ticket: Ticket, deadline: float) -> Result | None:
         """The batch's result, or None when it is not there by `deadline` (seconds, monotonic clock)."""
+
+
+@runtime_checkable
+class RemoteEngine(Engine, Protocol):
+    """An engine that answers later: `submit` gathers, `flush` sends, and the loop goes on until an answer is there."""
+
+    epoch: int
+    """Grows whenever all rows have lost their history: each has to hear its stream for a while before it is heard."""
+    fault: str
+    """Why it does not do what was configured; empty when it does."""
+    substitute: str
+    """What does the work meanwhile; empty when nothing does."""
+    counters: dict[str, int]
+    """Totals since the start."""
+
+    def tend(self, now: float) -> None:
+        """See to connections; never waits. now: seconds, monotonic clock, as everywhere here."""
+
+    def flush(self) -> None:
+        """Send what was submitted as one batch."""
+
+    def due_s(self) -> float | None:
+        """When the batch that is out must be there; None when none is, or its answer has come."""
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when an answer has come; `acknowledge` takes that back."""
+
+    def acknowledge(self) -> None:
+        """See `fileno`."""

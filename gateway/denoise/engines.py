@@ -1,6 +1,8 @@
 """The only place that knows every engine: from configuration to engines by rate."""
 
 import logging
+import secrets
+import time
 from importlib import resources
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from gateway.config import EngineConfig
 from gateway.denoise import card
 from gateway.denoise.adapter import AdaptedEngine
 from gateway.denoise.brought import BroughtModel
-from gateway.denoise.engine import Engine
+from gateway.denoise.engine import Engine, RemoteEngine
 from gateway.denoise.ort import OrtEngine
 from gateway.denoise.passthrough import PassthroughEngine
 from gateway.denoise.rnnoise import Rnnoise
@@ -18,6 +20,9 @@ from gateway.errors import ConfigError
 RATES_HZ = (8000, 16000)
 FALLBACK = "standard"
 """Serves calls of a rate above a brought model's own."""
+CONNECT_LOOK_S = 0.02
+SUBSTITUTE = "light"
+"""Runs in the worker while no Triton does."""
 log = logging.getLogger(__name__)
 
 
@@ -26,9 +31,21 @@ def build(config: EngineConfig, slots: int) -> dict[int, Engine]:
     return {rate: _build(config, rate, slots) for rate in RATES_HZ}
 
 
+def connect(engines: dict[int, Engine], patience_s: float) -> None:
+    """Give remote engines so long to find their servers."""
+    remotes = [engine for engine in engines.values() if isinstance(engine, RemoteEngine)]
+    until = time.monotonic() + patience_s
+    while any(engine.fault for engine in remotes) and time.monotonic() < until:
+        for engine in remotes:
+            engine.tend(time.monotonic())
+        time.sleep(CONNECT_LOOK_S)
+
+
 def _build(config: EngineConfig, rate: int, slots: int) -> Engine:
     if config.kind == "passthrough":
         return PassthroughEngine(rate, slots)
+    if config.kind == "triton":
+        return _triton(config, rate, slots)
     if config.kind == "rnnoise":
         return AdaptedEngine(Rnnoise(slots), rate, slots)
     if config.kind == "speex":
@@ -36,6 +53,27 @@ def _build(config: EngineConfig, rate: int, slots: int) -> Engine:
     if brought(config):
         return _bring(Path(config.model), rate, slots)
     return OrtEngine(_known(config.model, rate), slots)
+
+
+def _triton(config: EngineConfig, rate: int, slots: int) -> Engine:
+    try:
+        from gateway.denoise.triton.engine import TritonEngine
+        from gateway.denoise.triton.fallback import FallbackEngine
+    except ImportError as error:
+        missing = error.name or "tritonclient"
+        raise ConfigError(f"engine.kind: triton needs {missing}: pip install denoise-gateway[triton]") from None
+    first = secrets.randbelow(len(config.endpoints))  # workers spread
+    endpoints = config.endpoints[first:] + config.endpoints[:first]
+    model = model_name(config.model, rate), config.model_version
+    remote = TritonEngine(endpoints, model, rate, slots, config.deadline_ms / 1000)
+    if config.fallback == "none":
+        return remote
+    return FallbackEngine(remote, OrtEngine(graph_path(SUBSTITUTE, rate), slots), SUBSTITUTE, slots)
+
+
+def model_name(model: str, rate_hz: int) -> str:
+    """What Triton calls a model at a rate: `light_8k`."""
+    return f"{Path(model).name}_{rate_hz // 1000}k"
 
 
 def brought(config: EngineConfig) -> bool:

@@ -16,6 +16,7 @@ from gateway.media.events import Events
 from gateway.media.legs import AUDIO, EVENT, OTHER, RAW, Legs
 from gateway.media.streams import ACCEPT, HOLD, LATE, Admitted, Arrivals, Ints, Streams, run_starts
 from gateway.media.voice import Voice
+from gateway.media.wave import Wave
 from gateway.messages import LegSpec
 from gateway.protocol import rtp
 
@@ -29,6 +30,16 @@ class Outgoing(NamedTuple):
 
     rows: Ints
     slots: Ints
+
+
+class Group(NamedTuple):
+    """A wave on its way through the engine, and where its payloads go."""
+
+    rows: Ints
+    begin: int
+    end: int
+    """Columns of the slab."""
+    wave: Wave
 
 
 class Held(NamedTuple):
@@ -59,6 +70,12 @@ class Pipeline:
         self.packets_out = np.zeros(slots, np.int64)
         self.bytes_out = np.zeros(slots, np.int64)
         self.voice_s = 0.0
+        self._groups: list[Group] = []
+        """Begun and not finished."""
+        self._rows = np.zeros(0, np.int64)
+        """Of the batch that was begun: what is to be sent."""
+        self._generations = np.zeros(0, np.int64)
+        """Of their slots' leases."""
 
     def open(self, spec: LegSpec) -> None:
         """Begin a leg: its row is zeroed."""
@@ -84,9 +101,14 @@ class Pipeline:
         fed[fed == slot] = -1
 
     def step(self, count: int, now: float) -> Outgoing:
-        """Take the first `count` rows of the slab through to what is to be sent.
+        """Take the first `count` rows of the slab through to what is to be sent: `begin` and `finish` at once."""
+        self.begin(count, now)
+        return self.finish()
 
-        `lengths` and `slots` of these rows are the caller's; now: seconds, monotonic.
+    def begin(self, count: int, now: float) -> None:
+        """Take the first `count` rows of the slab up to the engine.
+
+        `lengths` and `slots` of these rows are the caller's, until `finish` nobody else's; now: seconds, monotonic.
         """
         count = self._rejoin(count, now)
         kind = self.legs.kind[self.slots[:count]]
@@ -97,7 +119,30 @@ class Pipeline:
         sent = self._transform(admitted, now)
         rows = np.concatenate([sent, relayed]) if len(relayed) else sent
         self._count_raw(relayed, now)
-        return self._outgoing(rows)
+        self._rows, self._generations = rows, self.legs.generation[self.slots[rows]]
+
+    def finish(self) -> Outgoing:
+        """What is to be sent of the batch that was begun; waits for the engine, at most until its deadline.
+
+        Packets of legs that have gone in the meantime are not sent.
+        """
+        started = time.perf_counter()
+        self._finish_groups()
+        self.voice_s += time.perf_counter() - started
+        rows = self._rows
+        alive = self.legs.generation[self.slots[rows]] == self._generations
+        return self._outgoing(rows if alive.all() else rows[alive])
+
+    def due_s(self) -> float | None:
+        """Until when to wait before `finish` (seconds, monotonic clock); None when it need not wait."""
+        if not self._groups:
+            return None
+        return max((due for each in self.voice.remotes.values() if (due := each.due_s()) is not None), default=None)
+
+    def _finish_groups(self) -> None:
+        groups, self._groups = self._groups, []
+        for rows, begin, end, wave in groups:
+            self.slab[rows, begin:end] = self.voice.finish(wave)
 
     def _rejoin(self, count: int, now: float) -> int:
         """Lay held packets behind the received ones."""
@@ -152,7 +197,10 @@ class Pipeline:
         started = time.perf_counter()
         codec = self.legs.codec[packets.slots, packets.payload_type]
         for wave in waves(packets.slots, codec >= 0):
+            self._finish_groups()  # the wave before has the same slots
             self._voice_wave(packets, wave, codec, verdict, gap)
+            for engine in self.voice.remotes.values():
+                engine.flush()
         self.voice_s += time.perf_counter() - started
         self._count_others(codec)
         self._hear_events(packets, codec)
@@ -183,9 +231,12 @@ class Pipeline:
                 continue
             fresh = self.streams.fresh[slots]
             self.streams.fresh[slots] = False
-            self.slab[rows, offset:end] = self.voice.process(
+            begun = self.voice.begin(
                 int(codec[first]), slots, packets.timestamp[group], gap[group], fresh, self.slab[rows, offset:end]
             )
+            self._groups.append(Group(rows, offset, end, begun))
+            if not self.voice.remotes:
+                self._finish_groups()
 
     def _late(self, packets: Arrivals, i: int, codec_index: int) -> None:
         """A packet behind its successors goes dry, with its own 10 ms unknown: no state is rewound."""

@@ -55,4 +55,7 @@ def worker_stats(
         "events_malformed": pipeline.events.malformed,
         "legs_shed": int(voice.shed.sum()),
     }
+    for engine in voice.remotes.values():
+        for name, value in engine.counters.items():
+            frames[f"engine_{name}"] = frames.get(f"engine_{name}", 0) + value
     return WorkerStats({**counters, **pipeline.streams.counters, **frames}, dict(seconds), list(delay_buckets))

@@ -9,12 +9,13 @@ frame is wet or dry is for `detect` to say, which hears what came in.
 import numpy as np
 import numpy.typing as npt
 
-from gateway.denoise.engine import Engine, Floats, Ints, Result
+from gateway.denoise.engine import Engine, Floats, Ints, RemoteEngine, Result, Ticket
 from gateway.detect.ear import Ear
 from gateway.detect.policy import Codes
 from gateway.errors import EngineError
 from gateway.media.codecs import Codec
 from gateway.media.legs import Legs
+from gateway.media.wave import Heard, Wave, mix, survivors
 from gateway.messages import DETECTORS, Reason
 
 Bytes = npt.NDArray[np.uint8]
@@ -38,6 +39,8 @@ class Voice:
     def __init__(self, legs: Legs, engines: dict[int, Engine]) -> None:
         n = legs.slots
         self._legs, self._engines = legs, engines
+        self.remotes = {rate: engine for rate, engine in engines.items() if isinstance(engine, RemoteEngine)}
+        self._epochs = dict.fromkeys(self.remotes, 0)
         self.ear = Ear(n)
         self.last_codec = np.full(n, -1, np.int64)
         self.expected_timestamp = np.zeros(n, np.int64)
@@ -80,26 +83,54 @@ class Voice:
     def process(
         self, codec_index: int, slots: Ints, timestamps: Ints, gaps: Ints, fresh: Bools, payload: Bytes
     ) -> Bytes:
-        """The payloads that leave for those that came.
+        """The payloads that leave for those that came: `begin` and `finish` at once."""
+        return self.finish(self.begin(codec_index, slots, timestamps, gaps, fresh, payload))
+
+    def begin(self, codec_index: int, slots: Ints, timestamps: Ints, gaps: Ints, fresh: Bools, payload: Bytes) -> Wave:
+        """Take packets up to the engine. A slot's wave is to be finished before its next one begins.
 
         slots: int64 [n], unique; timestamps: int64 [n], as received; gaps: int64 [n], packets missing before each;
-        fresh: bool [n], first of a new source; payload: uint8 [n, bytes]. Returns uint8 [n, bytes].
+        fresh: bool [n], first of a new source; payload: uint8 [n, bytes].
         """
         codec = self._legs.codecs[codec_index]
+        self._mourn(codec.rate)
         frames, rest = divmod(payload.shape[1], codec.frame_bytes)
         self._follow(codec_index, codec, slots, timestamps, gaps, fresh, payload.shape[1])
         dry = self._delay(codec, slots, payload)
         if rest or codec.rate not in self._engines:
             self._rest(slots, frames, np.full(len(slots), Reason.FAULT, np.uint8))
-            return dry
+            return Wave(dry, np.zeros(len(slots), np.bool_))
         self._latch_calls()
         hear = self._wanted(slots) | (self.wet[slots] > 0)
         if hear.all():
-            return self._denoise(codec, slots, payload, dry)
+            return Wave(dry, hear, self._hand_over(codec, slots, payload))
         self._rest(slots[~hear], frames, self._why(slots[~hear]))
+        return Wave(dry, hear, self._hand_over(codec, slots[hear], payload[hear]) if hear.any() else None)
+
+    def finish(self, wave: Wave) -> Bytes:
+        """The payloads that leave, uint8 [n, bytes]; waits for the engine, at most until its deadline."""
+        dry, hear, heard = wave.dry, wave.hear, wave.heard
+        if heard is None:
+            return dry
+        result = self._take(heard.codec.rate, heard.slots, heard.ticket)
+        alive = self._legs.generation[heard.slots] == heard.generations
+        if not alive.all():
+            hear = hear.copy()
+            hear[hear] = alive
+            heard, result = survivors(heard, result, alive)
+        if hear.all():
+            return self._denoise(heard, result, dry)
         if hear.any():
-            dry[hear] = self._denoise(codec, slots[hear], payload[hear], dry[hear])
+            dry[hear] = self._denoise(heard, result, dry[hear])
         return dry
+
+    def _mourn(self, rate: int) -> None:
+        """A remote engine has lost its rows, of whatever leg."""
+        engine = self.remotes.get(rate)
+        if engine is not None and engine.epoch != self._epochs[rate]:
+            self._epochs[rate] = engine.epoch
+            own = [index for index, codec in enumerate(self._legs.codecs) if codec.rate == rate]
+            self.running[np.isin(self.last_codec, own)] = False
 
     def _wanted(self, slots: Ints) -> Bools:
         """Rows to be denoised unless a detector objects."""
@@ -193,7 +224,9 @@ class Voice:
         self._keep(codec, slots, pcm)
         stream = np.concatenate([self.tail[slots, :tail], codec.encode(slots, pcm)], axis=1)
         self.tail[slots, :tail] = stream[:, -tail:]
-        self._run(codec.rate, slots, fading, np.full(len(slots), frames))
+        ticket = self._submit(codec.rate, slots, fading, np.full(len(slots), frames))
+        if codec.rate not in self.remotes:  # whose answer comes with that to the packets that follow
+            self._take(codec.rate, slots, ticket)
 
     def tail_bytes(self, codec: Codec) -> int:
         """Delay of the content in payload bytes: the engine's, and what coding it anew takes (G.722: 1.4 ms)."""
@@ -223,13 +256,18 @@ class Voice:
         self.tail[slots, :tail] = stream[:, size:]
         return stream[:, :size] if late.all() else np.where(late[:, None], stream[:, :size], payload)
 
-    def _denoise(self, codec: Codec, slots: Ints, payload: Bytes, dry: Bytes) -> Bytes:
-        """Denoised payloads; `dry` where nothing of the denoised audio is heard."""
-        hop = codec.rate // 100
+    def _hand_over(self, codec: Codec, slots: Ints, payload: Bytes) -> Heard:
+        """Decode for the engine, and give it the frames."""
         self._start_engine(codec, slots[~self.running[slots]], warm=WARM_FRAMES)
         pcm = codec.decode(slots, payload)
-        frames = pcm.reshape(len(slots), -1, hop)
-        result = self._run(codec.rate, slots, frames, np.full(len(slots), frames.shape[1]))
+        frames = pcm.reshape(len(slots), -1, codec.rate // 100)
+        ticket = self._submit(codec.rate, slots, frames, np.full(len(slots), frames.shape[1]))
+        return Heard(codec, slots, self._legs.generation[slots], pcm, ticket)
+
+    def _denoise(self, heard: Heard, result: Result | None, dry: Bytes) -> Bytes:
+        """Denoised payloads; `dry` where nothing of the denoised audio is heard."""
+        codec, slots, pcm = heard.codec, heard.slots, heard.pcm
+        frames = pcm.reshape(len(slots), -1, codec.rate // 100)
         codes = self._listen(codec, slots, frames)
         if result is None:
             codes[codes == Reason.NONE] = Reason.FAULT
@@ -302,23 +340,34 @@ class Voice:
         self.reason[slots] = codes[:, -1]
         self.totals += np.bincount(codes.ravel(), minlength=len(Reason))
 
-    def _run(self, rate: int, slots: Ints, frames: Floats, counts: Ints) -> Result | None:
-        """The engine's answer, or None when the engine cannot give any: the audio goes on dry."""
+    def _submit(self, rate: int, slots: Ints, frames: Floats, counts: Ints) -> Ticket | None:
+        """None when the engine cannot: the audio goes on dry."""
         try:
-            engine = self._engines[rate]
-            result = engine.collect(engine.submit(slots, frames, counts, self._legs.control[slots]), np.inf)
+            return self._engines[rate].submit(slots, frames, counts, self._legs.control[slots])
         except EngineError as error:
-            self.faulty[rate] = str(error)
-            result = None
-        else:
-            self.faulty.pop(rate, None)
-        if result is None:
-            self.running[slots] = False
-            self.wet[slots] = 0.0
+            self._fail(rate, slots, error)
             return None
-        if not np.isfinite(result.frames.sum()):
+
+    def _take(self, rate: int, slots: Ints, ticket: Ticket | None) -> Result | None:
+        """The engine's answer, or None when it has failed or is late: the audio goes on dry."""
+        if ticket is None:
+            return None
+        try:
+            result = self._engines[rate].collect(ticket, np.inf)
+        except EngineError as error:
+            self._fail(rate, slots, error)
+            return None
+        self.faulty.pop(rate, None)
+        if result is None:  # late, but the engine has heard these frames
+            self.wet[slots] = 0.0
+        elif not np.isfinite(result.frames.sum()):
             self._quarantine(rate, slots, result.frames)
         return result
+
+    def _fail(self, rate: int, slots: Ints, error: EngineError) -> None:
+        self.faulty[rate] = str(error)
+        self.running[slots] = False
+        self.wet[slots] = 0.0
 
     def _quarantine(self, rate: int, slots: Ints, clean: Floats) -> None:
         """Rows that are no numbers go dry and start afresh; their neighbours do not notice."""
@@ -340,11 +389,3 @@ class Voice:
         self.warming[slots] = np.maximum(warming - frames, 0)
         self.wet[slots] = course[:, -1]
         return course[:, :-1], course[:, 1:]
-
-
-def mix(dry: Floats, wet: Floats, before: Floats, after: Floats) -> Floats:
-    """Linear cross-fade within each frame. dry, wet: float32 [n, k, hop]; before, after: float32 [n, k]."""
-    ramp = np.arange(dry.shape[2], dtype=np.float32) / dry.shape[2]
-    share = before[..., None] + (after - before)[..., None] * ramp
-    mixed: Floats = dry + (wet - dry) * share
-    return mixed

@@ -11,6 +11,8 @@ import select
 import socket
 import time
 from bisect import bisect_left
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -54,6 +56,19 @@ LONGEST_GAP_S = 0.004
 ROWS = 8192
 HEARD_AT_ONCE = 512
 """Rows that the detectors wait for, after the packets have left: fewer cost more each, more hold up the next batch."""
+CONNECT_PATIENCE_S = 2.0
+"""How long a worker waits for a remote engine before it takes calls."""
+
+T = TypeVar("T")
+
+
+class Begun(NamedTuple):
+    """A batch between sockets and sockets."""
+
+    packets: int
+    """Received."""
+    waited_since: float
+    """None of them can have come before that."""
 
 
 class Worker:
@@ -69,7 +84,15 @@ class Worker:
         self.shedding = Shedding(self.pipeline, media.dry_after_ms / 1000)
         self._views = views_of(self.pipeline.slab)
         self._interval_s = media.batch_interval_ms / 1000
-        self._faulty: set[int] = set()
+        self._remotes = self.pipeline.voice.remotes
+        self._answers = select.epoll()
+        for engine in self._remotes.values():
+            self._answers.register(engine.fileno(), select.EPOLLIN)
+        self._answers.register(control.fileno(), select.EPOLLIN)
+        self._begun: Begun | None = None
+        """The batch that is out."""
+        self._began_s = 0.0
+        self._faulty: dict[int, str] = {}
         self._stopping = False
         self.seconds = dict.fromkeys(("busy", "idle", "receive", "arrays", "engine", "detect", "send"), 0.0)
         self.counters = dict.fromkeys(("packets_in", "packets_out", "batches"), 0)
@@ -80,6 +103,7 @@ class Worker:
         """Work until told to stop or the control plane is gone."""
         self._control.setblocking(False)
         self.sockets.epoll.register(self._control.fileno(), select.EPOLLIN)
+        engines.connect(self._engines, CONNECT_PATIENCE_S)
         self._tell(Ready(os.getpid(), {rate: engine.delay for rate, engine in self._engines.items()}))
         gc.collect()
         gc.freeze()
@@ -88,24 +112,39 @@ class Worker:
             self.turn()
 
     def turn(self) -> None:
-        """Wait for packets or commands, and see to them."""
+        """Wait for packets or commands, and see to them; while a batch is out, for its answer instead of packets."""
         begun = time.monotonic()
-        patience = self._interval_s if self.pipeline.held else IDLE_S
-        events = self.sockets.epoll.poll(patience, 4096)
+        resuming = self._begun is not None
+        if resuming:
+            due = self.pipeline.due_s()
+            events = self._answers.poll(max(due - begun, 0.0) if due is not None else 0.0)
+        else:
+            events = self.sockets.epoll.poll(self._interval_s if self.pipeline.held else IDLE_S, 4096)
         woken = time.monotonic()
-        if woken - begun > WAITED_S:
+        if not resuming and woken - begun > WAITED_S:
             self._received_s = woken  # the poll had to wait: nothing here came before now
         if any(descriptor == self._control.fileno() for descriptor, _ in events):
             self._obey()
-        packets = self._batch(events, woken)
+        for engine in self._remotes.values():
+            engine.acknowledge()
+            engine.tend(woken)
+        packets = self._resume(woken) if resuming else self._batch(events, woken)
+        self._listen(packets)
         if woken - self._reported_s >= REPORT_S:
             self._report(woken)
         done = time.monotonic()
-        rest = self._rest_s(done - woken) if packets else 0.0
+        rest = self._rest_s(done - self._began_s) if packets and self._begun is None else 0.0
         if rest > 0:
             time.sleep(rest)
         self.seconds["busy"] += done - woken
         self.seconds["idle"] += woken - begun + max(rest, 0.0)
+
+    def _listen(self, packets: int) -> None:
+        """Let the detectors hear, when it is worth it or nothing else is to be done."""
+        voice = self.pipeline.voice
+        if not packets or voice.ear.waiting >= HEARD_AT_ONCE:
+            voice.listen()
+        self.seconds["detect"] = voice.ear.seconds
 
     def _rest_s(self, worked_s: float) -> float:
         """How long to let packets gather: batches that take long become larger, and so cheaper a packet."""
@@ -114,28 +153,49 @@ class Worker:
 
     def _batch(self, events: list[tuple[int, int]], now: float) -> int:
         """One batch from sockets to sockets; returns how many packets it had."""
-        pipeline, seconds, ear = self.pipeline, self.seconds, self.pipeline.voice.ear
+        pipeline = self.pipeline
         waited_since = self._received_s
         count = self.sockets.receive(events, self._views, pipeline.lengths, pipeline.slots, now)
         received = self._received_s = time.monotonic()
         if count or pipeline.held:
-            voice_s, detect_s = pipeline.voice_s, ear.seconds
-            outgoing = pipeline.step(count, now)
-            stepped = time.monotonic()
-            sent = self.sockets.send(outgoing, pipeline.lengths, self._views)
-            finished = time.monotonic()
-            voice_s = pipeline.voice_s - voice_s
-            seconds["engine"] += voice_s - (ear.seconds - detect_s)
-            seconds["arrays"] += stepped - received - voice_s
-            seconds["send"] += finished - stepped
-            self._count(count, sent, finished - waited_since, now)
-        seconds["receive"] += received - now
-        if not count or ear.waiting >= HEARD_AT_ONCE:
-            pipeline.voice.listen()
-        seconds["detect"] = ear.seconds
+            self._begun, self._began_s = Begun(count, waited_since), now
+            self._spend(lambda: pipeline.begin(count, now))
+            if pipeline.due_s() is None:
+                self._complete(self._begun, now)
+        self.seconds["receive"] += received - now
         self._relay_rtcp(now)
         self._announce(now)
         return count
+
+    def _resume(self, now: float) -> int:
+        """Send the batch that was out, when its answer is there or overdue; returns how many packets it had."""
+        due, begun = self.pipeline.due_s(), self._begun
+        if begun is None or (due is not None and now < due):
+            return 0  # only a command came
+        self._complete(begun, now)
+        self._announce(now)
+        return begun.packets
+
+    def _complete(self, begun: Begun, now: float) -> None:
+        """From the engine's answer to the sockets."""
+        self._begun = None
+        pipeline = self.pipeline
+        outgoing = self._spend(pipeline.finish)
+        stepped = time.monotonic()
+        sent = self.sockets.send(outgoing, pipeline.lengths, self._views)
+        finished = time.monotonic()
+        self.seconds["send"] += finished - stepped
+        self._count(begun.packets, sent, finished - begun.waited_since, now)
+
+    def _spend(self, work: Callable[[], T]) -> T:
+        """Do a part of a batch, and note which stages its time went into."""
+        ear, seconds = self.pipeline.voice.ear, self.seconds
+        started, voice_s, detect_s = time.monotonic(), self.pipeline.voice_s, ear.seconds
+        done = work()
+        voice_s = self.pipeline.voice_s - voice_s
+        seconds["engine"] += voice_s - (ear.seconds - detect_s)
+        seconds["arrays"] += time.monotonic() - started - voice_s
+        return done
 
     def _count(self, received: int, sent: int, age_s: float, now: float) -> None:
         """age_s: the longest a packet of this batch can have been here."""
@@ -171,10 +231,20 @@ class Worker:
             latches, voice.latches = voice.latches, []
             for slot in latches:
                 self._tell(CallLatched(self._lease(slot)))
-        if self._faulty != set(voice.faulty):
-            for rate in self._faulty ^ set(voice.faulty):
-                self._tell(EngineFault(rate, voice.faulty.get(rate, "")))
-            self._faulty = set(voice.faulty)
+        self._announce_faults()
+
+    def _announce_faults(self) -> None:
+        """A fault is told when it begins and ends, a remote engine's also when its reason changes."""
+        reasons = {rate: reason for rate, reason in self.pipeline.voice.faulty.items() if rate not in self._remotes}
+        faults = dict.fromkeys(reasons, "failing")
+        faults |= {rate: engine.fault for rate, engine in self._remotes.items() if engine.fault}
+        if faults == self._faulty:
+            return
+        for rate in {*faults, *self._faulty}:
+            if faults.get(rate) != self._faulty.get(rate):
+                substitute = self._remotes[rate].substitute if rate in self._remotes else ""
+                self._tell(EngineFault(rate, reasons.get(rate, faults.get(rate, "")), substitute))
+        self._faulty = faults
 
     def _lease(self, slot: int) -> Lease:
         return Lease(slot, int(self.pipeline.legs.generation[slot]))

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Runs NVIDIA's real tritonserver on a machine without GPU or Docker: the one that the wheel nvidia-pytriton carries
+# (server 2.x with the Python backend only). For tests and trials; production runs NVIDIA's image (compose.yaml).
+#
+#     deploy/triton/local.sh REPOSITORY [options of tritonserver]      runs in the foreground until it is ended
+#     deploy/triton/local.sh --setup                                   only fetches what it needs, once (0.3 GB)
+#
+# example:
+#     denoise-gateway export-triton out/repository && deploy/triton/local.sh out/repository --grpc-port 8001
+#
+# TRITON_HOME  where it is kept (.triton beside the Makefile)
+# PYTHON       3.8 to 3.13 with its shared library; its models run in it (python3)
+set -euo pipefail
+
+SERVER="nvidia-pytriton==0.7.0"
+# The backend hands out empty tensors, without an error, when it meets NumPy 2.
+PACKAGES=("numpy<2" "onnxruntime>=1.20")
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+home="${TRITON_HOME:-$root/.triton}"
+python="${PYTHON:-python3}"
+
+if [ $# -eq 0 ] || [ "$1" = --help ]; then
+    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+    exit 0
+fi
+
+version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+libraries="$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR"))')"
+if ! ls "$libraries"/libpython"$version".so.1.0 /usr/lib/*/libpython"$version".so.1.0 >/dev/null 2>&1; then
+    echo "local.sh: no libpython$version.so.1.0; on Debian: apt-get install libpython$version" >&2
+    exit 2
+fi
+
+setup() {
+    echo "local.sh: fetching $SERVER and ${PACKAGES[*]} into $home ..." >&2
+    rm -rf "$home"
+    mkdir -p "$home"
+    "$python" -m venv "$home/venv"
+    "$home/venv/bin/pip" install -q --disable-pip-version-check "${PACKAGES[@]}"
+    # Not installed: its requirements clash with a current tritonclient.
+    "$home/venv/bin/pip" download -q --disable-pip-version-check --no-deps -d "$home" "$SERVER"
+    "$python" -m zipfile -e "$home"/nvidia_pytriton-*.whl "$home/wheel"
+    rm "$home"/nvidia_pytriton-*.whl
+    local server="$home/wheel/pytriton/tritonserver"
+    cp "$server/python_backend_stubs/$version/triton_python_backend_stub" "$server/backends/python/"
+    chmod +x "$server/bin/tritonserver" "$server/backends/python/triton_python_backend_stub"
+    echo "$version" >"$home/ready"
+}
+
+mkdir -p "$(dirname "$home")"
+exec 9>"$home.lock" # two at a time would tear the folder from each other
+flock 9
+[ "$(cat "$home/ready" 2>/dev/null)" = "$version" ] || setup
+exec 9>&-
+[ "$1" != --setup ] || exit 0
+
+repository="$1"
+shift
+if [ ! -d "$repository" ]; then
+    echo "local.sh: $repository is no folder; make one: denoise-gateway export-triton $repository" >&2
+    exit 2
+fi
+server="$home/wheel/pytriton/tritonserver"
+export LD_LIBRARY_PATH="$home/wheel/nvidia_pytriton.libs:$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+export PATH="$home/venv/bin:$PATH"
+export PYTHONPATH="$home/venv/lib/python$version/site-packages"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-1}"
+exec "$server/bin/tritonserver" --model-repository "$repository" --backend-directory "$server/backends" \
+    --disable-auto-complete-config --exit-on-error=false --allow-http=false --allow-metrics=false --exit-timeout-secs 3 "$@"

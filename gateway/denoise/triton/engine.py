@@ -1,0 +1,321 @@
+"""The engine contract over Triton: one request a batch, one sequence a worker, the state on the server.
+
+*Late* and *failed* are different things. A late batch leaves dry and its answer is discarded; the server has applied
+it, so the rows stay as they are. After a failure, or with a server that has begun anew, all rows are lost: `epoch`
+grows, and the media plane lets every row hear its stream for a while before it is heard again.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+
+from gateway.denoise.engine import Floats, Ints, Result, Ticket
+from gateway.denoise.triton import WIRE, wire
+from gateway.denoise.triton.link import Link, explain
+from gateway.errors import EngineError
+
+LATE_LIMIT = 3
+"""So many late batches on end, and the server is taken for gone."""
+SPOILT_LIMIT = 10
+"""So many batches on end with rows that are no numbers, and its model is taken for broken."""
+GRACE_S = 1.0
+"""How much later than its deadline an answer is still of use to know that the batch was applied."""
+STALE_S = 20.0
+"""A sequence without a batch for so long begins anew: the server may have ended it, and no stream of it still runs."""
+RETURN_S = 5.0
+"""How long a preferred server must have been well before a worker moves back."""
+TEND_S = 0.02
+
+
+@dataclass(slots=True)
+class Flight:
+    """A batch on its way."""
+
+    batch_id: int
+    batch: wire.Batch
+    tickets: list[int]
+    future: Any
+    due_s: float
+    results: dict[int, Result] = field(default_factory=dict)
+    late: bool = False
+    error: str = ""
+
+
+log = logging.getLogger(__name__)
+
+
+class TritonEngine:
+    """A model at one rate on one of several servers."""
+
+    substitute = ""
+
+    def __init__(
+        self,
+        endpoints: tuple[str, ...],
+        model: tuple[str, str],
+        rate: int,
+        slots: int,
+        deadline_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """endpoints: `host:port`, the best first; model: name and version; deadline_s: from flush to answer."""
+        self.rate = rate
+        self.hop = self.delay = rate // 100
+        self.epoch = 0
+        self.counters = dict.fromkeys(("batches", "late", "failed", "bad_answers", "connects", "microseconds"), 0)
+        self._deadline_s, self._clock, self._model = deadline_s, clock, model
+        wanted = wire.Wanted(WIRE, rate, self.hop, self.delay)
+        self._links = [Link(endpoint, model, wanted) for endpoint in endpoints]
+        self._link: Link | None = None
+        """The server whose rows are ours."""
+        self._opening: tuple[Link, int, Flight] | None = None
+        self._worker = secrets.randbits(62) + 1, slots
+        """Our number; who starts with it again gives up the rows it had."""
+        self._sequence = 0
+        self._server_epoch = 0
+        self._reset = np.zeros(slots, np.bool_)
+        """Rows whose next frame is the first of a stream."""
+        self._parts: list[wire.Part] = []
+        self._tickets: list[int] = []
+        self._ids = 0
+        self._flight: Flight | None = None
+        self._overdue: list[Flight] = []
+        self._late_on_end = self._spoilt_on_end = 0
+        self._sent_s = self._tended_s = -np.inf
+        self._better_since: float | None = None
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    @property
+    def ready(self) -> bool:
+        """A server holds our rows."""
+        return self._link is not None
+
+    @property
+    def fault(self) -> str:
+        """Why no server does; see `RemoteEngine`."""
+        if self._link is not None:
+            return ""
+        return "; ".join(f"Triton at {link.endpoint}: {link.fault or 'connecting'}" for link in self._links)
+
+    # --- connections
+
+    def tend(self, now: float) -> None:
+        """See `RemoteEngine.tend`."""
+        if now - self._tended_s < TEND_S:
+            return
+        self._tended_s = now
+        for each in self._links:
+            each.tend(now)
+        self._review(now)
+        if self._opening is not None:
+            self._finish_opening(now)
+        elif self._link is None:
+            link = next((link for link in self._links if link.ready), None)
+            if link is not None:
+                self._open(link, now)
+        else:
+            self._look_back(self._link, now)
+
+    def _review(self, now: float) -> None:
+        """Of late batches only whether they were applied is of interest."""
+        waiting = []
+        for flight in self._overdue:
+            if not flight.future.done():
+                waiting.append(flight)
+            elif flight.future.exception() is not None and self._link is not None:
+                self._fail(explain(flight.future.exception()), now)
+        self._overdue = waiting if self._link is not None else []
+
+    def _look_back(self, link: Link, now: float) -> None:
+        """Return to the preferred server when it has been well for a while; begin stale sequences anew."""
+        better = next((each for each in self._links if each.ready), link)
+        if better is link:
+            self._better_since = None
+            if now - self._sent_s > STALE_S and self._flight is None and not self._parts:
+                self._open(link, now)
+        elif self._better_since is None:
+            self._better_since = now
+        elif now - self._better_since >= RETURN_S:
+            self._open(better, now)
+
+    def _open(self, link: Link, now: float) -> None:
+        """Start our sequence there, with no rows in the batch; what runs meanwhile goes on elsewhere."""
+        sequence = secrets.randbits(62) + 1  # never one that the server may still be ending
+        none = wire.merge([wire.Part(*nothing(self.hop))])
+        self._ids += 1
+        message = wire.request(self._model, (sequence, True), self._ids, self._worker, none, np.zeros(0, np.bool_))
+        future = link.send(message, GRACE_S, self._wake)
+        self._opening = link, sequence, Flight(self._ids, none, [], future, now + GRACE_S)
+
+    def _finish_opening(self, now: float) -> None:
+        assert self._opening is not None
+        link, sequence, flight = self._opening
+        if not flight.future.done():
+            return
+        self._opening = None
+        try:
+            answer = self._read(flight)
+        except EngineError as error:
+            if link is self._link:
+                self._fail(str(error), now)
+            else:
+                link.failed(str(error), now, bad=isinstance(error, wire.BadAnswerError))
+            return
+        self._link, self._sequence, self._server_epoch = link, sequence, answer.epoch
+        self._sent_s, self._better_since = now, None
+        self._late_on_end = self._spoilt_on_end = 0
+        self.counters["connects"] += 1
+        self._lose_rows()
+
+    def _fail(self, reason: str, now: float, bad: bool = False) -> None:
+        """The server is of no use at present, and what it knew of our rows is lost."""
+        if self._link is not None:
+            self._link.failed(reason, now, bad)
+        self._link = None
+        self.counters["failed"] += 1
+        self._lose_rows()
+
+    def _lose_rows(self) -> None:
+        self.epoch += 1
+        self._reset[:] = False  # rows of a new sequence are fresh
+        self._overdue = []
+
+    # --- batches
+
+    def reset(self, slots: Ints) -> None:
+        """The next frame of these is the first of a stream; told with it."""
+        self._reset[slots] = True
+
+    def submit(self, slots: Ints, frames: Floats, counts: Ints, control: Floats) -> Ticket:
+        """Join the batch that `flush` sends. Raises EngineError when no server is there."""
+        if self._link is None:
+            raise EngineError(self.fault)
+        self._ids += 1
+        self._parts.append(wire.Part(slots, frames, counts, control))
+        self._tickets.append(self._ids)
+        return Ticket(self._ids)
+
+    def flush(self) -> None:
+        """See `RemoteEngine.flush`."""
+        if not self._parts:
+            return
+        parts, self._parts = self._parts, []
+        tickets, self._tickets = self._tickets, []
+        self._ids += 1
+        batch = wire.merge(parts)
+        now = self._clock()
+        self._flight = Flight(self._ids, batch, tickets, None, now + self._deadline_s)
+        if self._link is None:
+            self._flight.error = self.fault
+            return
+        reset = self._reset[batch.slots]
+        self._reset[batch.slots] = False
+        message = wire.request(self._model, (self._sequence, False), self._ids, self._worker, batch, reset)
+        self._flight.future = self._link.send(message, self._deadline_s + GRACE_S, self._wake)
+        self._sent_s = now
+        self.counters["batches"] += 1
+
+    def due_s(self) -> float | None:
+        """See `RemoteEngine.due_s`."""
+        flight = self._flight
+        waits = flight is not None and flight.future is not None and not flight.late and not flight.future.done()
+        return flight.due_s if flight is not None and waits else None
+
+    def collect(self, ticket: Ticket, deadline: float) -> Result | None:
+        """A part's result; None when it is late. Raises EngineError when the batch failed."""
+        if ticket.batch_id in self._tickets:
+            self.flush()
+        flight = self._flight
+        if flight is None or ticket.batch_id not in flight.tickets:
+            raise EngineError("the batch was given up")
+        if not flight.results and not flight.late and not flight.error:
+            self._settle(flight, min(deadline, flight.due_s))
+        if flight.error:
+            raise EngineError(flight.error)
+        return flight.results.get(ticket.batch_id)
+
+    def _settle(self, flight: Flight, deadline: float) -> None:
+        """Wait for the answer as long as it is of use, and check it."""
+        try:
+            flight.future.exception(timeout=max(deadline - self._clock(), 0.0))
+        except grpc.FutureTimeoutError:
+            self._late(flight)
+            return
+        except grpc.FutureCancelledError:
+            log.debug("a batch was cancelled")  # _read says so
+        now = self._clock()
+        self.counters["microseconds"] += round((now - (flight.due_s - self._deadline_s)) * 1e6)
+        try:
+            answer = self._read(flight)
+            if answer.epoch != self._server_epoch:
+                raise EngineError("it has begun anew")
+        except EngineError as error:
+            flight.error = f"Triton: {error}"
+            bad = isinstance(error, wire.BadAnswerError)
+            self.counters["bad_answers"] += bad
+            self._fail(str(error), now, bad)
+            return
+        flight.results = dict(zip(flight.tickets, answer.results, strict=True))
+        self._late_on_end = 0
+        self._count_spoilt(answer, now)
+
+    def _count_spoilt(self, answer: wire.Answer, now: float) -> None:
+        """Single rows are for the media plane; a model that goes on like this is not to be used."""
+        self._spoilt_on_end = self._spoilt_on_end + 1 if answer.spoilt else 0
+        if self._spoilt_on_end >= SPOILT_LIMIT:
+            self._spoilt_on_end = 0
+            self._fail(f"its network gave no numbers in {SPOILT_LIMIT} batches on end", now, bad=True)
+
+    def _late(self, flight: Flight) -> None:
+        flight.late = True
+        self._overdue.append(flight)
+        self.counters["late"] += 1
+        self._late_on_end += 1
+        if self._late_on_end >= LATE_LIMIT:
+            self._late_on_end = 0
+            deadline_ms = self._deadline_s * 1000
+            self._fail(f"{LATE_LIMIT} batches on end took longer than {deadline_ms:g} ms", self._clock())
+
+    def _read(self, flight: Flight) -> wire.Answer:
+        """A finished request's checked answer. Raises EngineError."""
+        if flight.future.cancelled():
+            raise EngineError("the connection was closed")
+        error = flight.future.exception()
+        if error is not None:
+            raise EngineError(explain(error))
+        return wire.answer(flight.future.result(), flight.batch_id, flight.batch)
+
+    # --- the loop
+
+    def fileno(self) -> int:
+        """See `RemoteEngine.fileno`."""
+        return self._event
+
+    def acknowledge(self) -> None:
+        """See `RemoteEngine.acknowledge`."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._event)
+
+    def _wake(self, _: Any) -> None:
+        """Called on gRPC's thread."""
+        os.eventfd_write(self._event, 1)
+
+    def close(self) -> None:
+        """Let go of all servers; for tests and measurements, a worker's process just ends."""
+        for link in self._links:
+            link.close()
+        self._link = None
+
+
+def nothing(hop: int) -> tuple[Ints, Floats, Ints, Floats]:
+    """What `submit` takes, for no slots."""
+    floats = np.zeros((0, 1, hop), np.float32)
+    return np.zeros(0, np.int64), floats, np.zeros(0, np.int64), np.zeros((0, 2), np.float32)

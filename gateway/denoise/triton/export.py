@@ -1,0 +1,150 @@
+"""Writes a model repository for Triton: configuration, the Python backend's model, and graphs that keep their state.
+
+A graph of `models/` takes a row of state for each row of audio. Here it is wrapped so that the state of all calls is
+one matrix, read and written at the rows of the batch; bound to the same memory on both ends it stays where it is.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gateway.denoise.engines import RATES_HZ, graph_path, model_name
+from gateway.denoise.ort import Card, read_card
+from gateway.denoise.triton import WIRE
+from gateway.denoise.triton.whole import in_floats
+from gateway.errors import CallerError
+
+IDLE_MICROSECONDS = 60_000_000
+"""After so long without a batch, a worker starts its sequence again."""
+WORKERS = 256
+"""Sequences at once for each instance."""
+
+
+Precision = Literal["card", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """What to write."""
+
+    models: tuple[str, ...]
+    device: Literal["cpu", "gpu"] = "cpu"
+    gpus: tuple[int, ...] = (0,)
+    """One instance, with rows of its own, on each."""
+    rows: int = 8192
+    """Slots that the workers of an instance have together."""
+    version: int = 1
+    precision: Precision = "card"
+    """Of the products: `card` is as in models/, mostly int8; GPUs need `float32` or `bfloat16`."""
+
+
+def write(folder: Path, repository: Repository) -> list[Path]:
+    """Write all models at the rates they have; returns their folders. Raises ConfigError or CallerError."""
+    written = []
+    for model in repository.models:
+        graphs = {rate_hz: graph_path(model, rate_hz) for rate_hz in RATES_HZ}
+        there = {rate_hz: graph for rate_hz, graph in graphs.items() if graph.exists()}
+        if not there:
+            missing = " nor ".join(str(graph) for graph in graphs.values())
+            raise CallerError(f"--model {model}: there is neither {missing}; expected a name of models/, such as light")
+        for rate_hz, graph in there.items():
+            written.append(_write_model(folder / model_name(model, rate_hz), graph, repository))
+    return written
+
+
+def _write_model(place: Path, graph: Path, repository: Repository) -> Path:
+    card = read_card(graph)
+    version = place / str(repository.version)
+    try:
+        version.mkdir(parents=True, exist_ok=True)
+        (version / "graph.onnx").write_bytes(stateful(graph, card, repository.precision))
+        shutil.copyfile(Path(__file__).with_name("model.py"), version / "model.py")
+        (place / "config.pbtxt").write_text(configuration(place.name, card, repository), encoding="utf-8")
+    except OSError as error:
+        raise CallerError(f"cannot write {error.filename}: {error.strerror}") from None
+    return place
+
+
+def stateful(path: Path, card: Card, precision: Precision, imitate: bool = False) -> bytes:
+    """The graph on rows of a matrix: inputs pcm, control, read int64 [n], write int64 [n, 1], matrix; outputs
+    matrix_out, pcm_out, prob.
+
+    ONNX Runtime's ScatterND writes only the rows when both matrices are the same memory. A fresh stream reads a row
+    that is always zero. imitate: see `whole`.
+    """
+    onnx = _onnx()
+    model = onnx.load(str(path))
+    graph = model.graph
+    if precision != "card":
+        in_floats(graph, narrow=precision == "bfloat16", imitate=imitate)
+    make, types = onnx.helper, onnx.TensorProto
+    before = make.make_node("Gather", ["matrix", "read"], ["state"], name="state")
+    after = make.make_node("ScatterND", ["matrix", "write", "state_out"], ["matrix_out"], name="matrix_out")
+    nodes = [before, *graph.node, after]
+    graph.ClearField("node")
+    graph.node.extend(nodes)
+    inputs = [port for port in graph.input if port.name != "state"]
+    inputs += [
+        make.make_tensor_value_info("read", types.INT64, ["n"]),
+        make.make_tensor_value_info("write", types.INT64, ["n", 1]),
+        make.make_tensor_value_info("matrix", types.FLOAT, ["all", card.state]),
+    ]
+    outputs = [port for port in graph.output if port.name != "state_out"]
+    outputs.insert(0, make.make_tensor_value_info("matrix_out", types.FLOAT, ["all", card.state]))
+    for field, ports in (("input", inputs), ("output", outputs)):
+        graph.ClearField(field)
+        getattr(graph, field).extend(ports)
+    written: bytes = model.SerializeToString()
+    return written
+
+
+def configuration(name: str, card: Card, repository: Repository) -> str:
+    """`config.pbtxt`. A sequence is a worker, never a call; `oldest` runs what several workers have sent together."""
+    hop = card.hop
+    inputs = {
+        "BATCH": ("INT64", [3]), "SLOTS": ("INT32", [-1]), "COUNTS": ("INT32", [-1]), "PCM": ("INT16", [-1, hop]),
+        "CONTROL": ("FP32", [-1, 2]), "RESET": ("UINT8", [-1]),
+    }  # fmt: skip
+    outputs = {"BATCH": ("INT64", [2]), "PCM": ("INT16", [-1, hop]), "PROB": ("FP32", [-1, 4])}
+    parameters = {
+        "wire": WIRE, "rate": card.rate, "hop": hop, "delay": card.delay, "state": card.state,
+        "rows": repository.rows, "sha256": card.sha256,
+    }  # fmt: skip
+    gpus = f"gpus: {list(repository.gpus)}" if repository.device == "gpu" else ""
+    return "\n".join(
+        [
+            f'name: "{name}"',
+            'backend: "python"',
+            "max_batch_size: 64  # requests, each a worker's batch, that run together",
+            *(_tensor("input", key, *shape, ragged=True) for key, shape in inputs.items()),
+            *(_tensor("output", key, *shape) for key, shape in outputs.items()),
+            "sequence_batching {",
+            f"  max_sequence_idle_microseconds: {IDLE_MICROSECONDS}",
+            f"  oldest {{ max_candidate_sequences: {WORKERS} max_queue_delay_microseconds: 0 }}",
+            '  control_input [{ name: "START" control [{ kind: CONTROL_SEQUENCE_START int32_false_true: [0, 1] }] }]',
+            '  control_input [{ name: "CORRID" control [{ kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 }] }]',
+            "}",
+            f"instance_group [{{ count: 1 kind: KIND_{repository.device.upper()} {gpus} }}]",
+            f"version_policy {{ specific {{ versions: [{repository.version}] }} }}",
+            *(
+                f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}'
+                for key, value in parameters.items()
+            ),
+            "",
+        ]
+    )
+
+
+def _tensor(kind: str, name: str, type_name: str, dims: list[int], ragged: bool = False) -> str:
+    more = " allow_ragged_batch: true" if ragged else ""
+    return f'{kind} [{{ name: "{name}" data_type: TYPE_{type_name} dims: {json.dumps(dims)}{more} }}]'
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+    except ImportError:
+        raise CallerError("export-triton needs the package onnx: pip install denoise-gateway[triton]") from None
+    return onnx

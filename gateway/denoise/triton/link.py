@@ -1,0 +1,108 @@
+"""One Triton server as a worker sees it: whether it is there and serves the right model, asked again with back-off.
+
+Nothing here waits: questions go out as futures, and `tend` looks at what became of them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from gateway.denoise.triton import wire
+
+FIRST_RETRY_S, LAST_RETRY_S = 0.1, 1.0
+BAD_RETRY_S = 60.0
+"""A server whose answers are wrong again and again, or whose model is another one, is asked this seldom."""
+BAD_ANSWERS = 3
+PROBE_TIMEOUT_S = 1.0
+CALM_S = 10.0
+"""A server that has served for so long starts again with the shortest back-off."""
+OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+
+class Link:
+    """A server, from the first question to the last."""
+
+    def __init__(self, endpoint: str, model: tuple[str, str], wanted: wire.Wanted) -> None:
+        """endpoint: `host:port` of Triton's gRPC; model: name and version, which may be empty."""
+        self.endpoint, self._model, self._wanted = endpoint, model, wanted
+        self.ready = False
+        """The server is there and its model is right."""
+        self.fault = "not asked yet"
+        self._channel: Any = None
+        self._stub: Any = None
+        self._probe: Any = None
+        self._retry_s, self._backoff_s = 0.0, FIRST_RETRY_S
+        self._ready_since = 0.0
+        self._bad = 0
+
+    def tend(self, now: float) -> None:
+        """Ask when it is time, and take the answer when it is there."""
+        if self.ready:
+            return
+        if self._probe is None and now >= self._retry_s:
+            self._connect()
+            question = service_pb2.ModelConfigRequest(name=self._model[0], version=self._model[1])
+            self._probe = self._stub.ModelConfig.future(question, timeout=PROBE_TIMEOUT_S)
+        elif self._probe is not None and self._probe.done():
+            probe, self._probe = self._probe, None
+            self._judge(probe, now)
+
+    def _judge(self, probe: Any, now: float) -> None:
+        error = probe.exception()
+        if error is not None:
+            self.failed(explain(error), now)
+            return
+        wrong = wire.mismatch(probe.result().config, self._wanted)
+        if wrong:
+            self.failed(wrong, now)
+        else:
+            self.ready, self.fault, self._ready_since = True, "", now
+
+    def send(self, message: Any, timeout_s: float, done: Callable[[Any], None]) -> Any:
+        """Send a ModelInferRequest; done is called, on another thread, when the answer is there."""
+        future = self._stub.ModelInfer.future(message, timeout=timeout_s)
+        future.add_done_callback(done)
+        return future
+
+    def failed(self, reason: str, now: float, bad: bool = False) -> None:
+        """Do not use it for a while. bad: what it answered was wrong, rather than nothing."""
+        if self.ready and now - self._ready_since > CALM_S:
+            self._backoff_s, self._bad = FIRST_RETRY_S, 0
+        self._bad += bad
+        self.ready, self.fault, self._probe = False, reason, None
+        if self._bad >= BAD_ANSWERS:
+            self.fault += f" ({self._bad} times: its model is taken for broken and asked again every {BAD_RETRY_S:g} s)"
+            self._backoff_s = BAD_RETRY_S
+        self._retry_s = now + self._backoff_s
+        self._backoff_s = min(2 * self._backoff_s, max(LAST_RETRY_S, self._backoff_s))
+
+    def _connect(self) -> None:
+        """A channel of its own each time: an old one may hang on a connection that nobody answers any more."""
+        if self._channel is not None:
+            self._channel.close()
+        self._channel = grpc.insecure_channel(self.endpoint, OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Let go."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        self.ready = False
+
+
+def explain(error: Any) -> str:
+    """A gRPC error in a line."""
+    code, details = error.code(), (error.details() or "").strip()
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return "it does not answer"
+    return " ".join(f"{code.name}: {details}".split())[:300]

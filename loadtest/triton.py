@@ -1,0 +1,210 @@
+"""What Triton adds: a batch there and back against the same batch embedded, and what narrower products change.
+
+Starts the real server of deploy/triton/local.sh on this machine. The engine is measured as a media worker uses it; the
+two run in turn, so that what else the machine does meets both.
+"""
+
+import asyncio
+import json
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import soundfile
+from tritonclient.grpc import service_pb2_grpc
+
+from gateway.denoise.engine import Engine, Floats
+from gateway.denoise.engines import connect, graph_path
+from gateway.denoise.ort import OrtEngine, read_card
+from gateway.denoise.triton import wire
+from gateway.denoise.triton.engine import TritonEngine
+from gateway.denoise.triton.export import Precision, Repository, stateful, write
+from loadtest.processes import end, free_port, start
+from models.runtime import cpu_name, session
+
+ROOT = Path(__file__).parent.parent
+WARM = 3
+"""Batches before each turn that are not counted: caches are the other's."""
+TURN = 25
+"""Batches of each engine in a row, as a media process has them."""
+PATIENCE_S = 60.0
+AUDIO = ROOT / "tests" / "audio"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A batch size; milliseconds a batch of one frame a slot."""
+
+    slots: int
+    embedded_p50: float
+    triton_p50: float
+    triton_p99: float
+    added_p50: float
+    client_cpu: float
+    """Of this process, in the engine's calls and gRPC's threads."""
+
+
+@contextmanager
+def server(model: str) -> Iterator[str]:
+    """A server with a model; gives its endpoint."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), Repository((model,)))
+        port = free_port(socket.SOCK_STREAM)
+        command = [str(ROOT / "deploy/triton/local.sh"), folder, "--grpc-port", str(port)]
+        subprocess.run([command[0], "--setup"], check=True)
+        process = start(command, subprocess.DEVNULL)
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            end(process)
+
+
+def measure(model: str, sizes: tuple[int, ...], rounds: int) -> list[Row]:
+    """Each size, `rounds` times both ways. Raises RuntimeError when the server does not come."""
+    with server(model) as endpoint:
+        slots = max(sizes)
+        remote = TritonEngine((endpoint,), (f"{Path(model).name}_8k", ""), 8000, slots, deadline_s=5.0)
+        connect({8000: remote}, PATIENCE_S)
+        if remote.fault:
+            raise RuntimeError(remote.fault)
+        embedded = OrtEngine(graph_path(model, 8000), slots)
+        return [_row(remote, embedded, size, rounds) for size in sizes]
+
+
+def _row(remote: TritonEngine, embedded: OrtEngine, size: int, rounds: int) -> Row:
+    frames = np.random.default_rng(0).normal(0, 0.05, (size, 1, 80)).astype(np.float32)
+    there: list[float] = []
+    here: list[float] = []
+    cpu_s = 0.0
+    for _ in range(max(rounds // TURN, 1)):
+        for engine in (remote, embedded):
+            for _ in range(WARM):
+                _timed(engine, frames)
+        used = time.process_time()
+        there += [_timed(remote, frames) * 1000 for _ in range(TURN)]
+        cpu_s += time.process_time() - used
+        here += [_timed(embedded, frames) * 1000 for _ in range(TURN)]
+    added = float(np.median(there) - np.median(here))
+    p99 = float(np.percentile(there, 99))
+    return Row(size, float(np.median(here)), float(np.median(there)), p99, added, cpu_s / len(there) * 1000)
+
+
+def _timed(engine: Engine, frames: Floats) -> float:
+    n = len(frames)
+    control = np.tile(np.array([[0.0, 1.0]], np.float32), (n, 1))
+    began = time.perf_counter()
+    if engine.collect(engine.submit(np.arange(n), frames, np.ones(n, np.int64), control), np.inf) is None:
+        raise RuntimeError("the server did not answer in 5 s")
+    return time.perf_counter() - began
+
+
+def clients(model: str, size: int, rounds: int) -> dict[str, tuple[float, float]]:
+    """p50 of a batch there and back, and CPU of this process, in ms, for the ways that gRPC can be called."""
+    frames = np.random.default_rng(0).normal(0, 0.05, (size, 1, 80)).astype(np.float32)
+    control = np.ones((size, 2), np.float32)
+    batch = wire.merge([wire.Part(np.arange(size), frames, np.ones(size, np.int64), control)])
+
+    def message(i: int, sequence: int) -> Any:
+        name = f"{Path(model).name}_8k", ""
+        return wire.request(name, (sequence, i == 0), i + 1, (sequence, size), batch, np.zeros(size, np.bool_))
+
+    with server(model) as endpoint:
+        probe = TritonEngine((endpoint,), (f"{Path(model).name}_8k", ""), 8000, 1, 1.0)
+        connect({8000: probe}, PATIENCE_S)
+        with grpc.insecure_channel(endpoint) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            blocking = _calls(lambda i: stub.ModelInfer(message(i, 1)), rounds)
+            future = _calls(lambda i: stub.ModelInfer.future(message(i, 2)).result(), rounds)
+        return {"stub": blocking, "stub, future": future, "aio": asyncio.run(_aio(endpoint, message, rounds))}
+
+
+def _calls(call: Callable[[int], object], rounds: int) -> tuple[float, float]:
+    times, used = np.zeros(rounds), time.process_time()
+    for i in range(rounds):
+        began = time.perf_counter()
+        call(i)
+        times[i] = time.perf_counter() - began
+    return float(np.median(times)) * 1000, (time.process_time() - used) / rounds * 1000
+
+
+async def _aio(endpoint: str, message: Callable[[int, int], Any], rounds: int) -> tuple[float, float]:
+    async with grpc.aio.insecure_channel(endpoint) as channel:
+        stub, times, used = service_pb2_grpc.GRPCInferenceServiceStub(channel), np.zeros(rounds), time.process_time()
+        for i in range(rounds):
+            began = time.perf_counter()
+            await stub.ModelInfer(message(i, 3))
+            times[i] = time.perf_counter() - began
+        return float(np.median(times)) * 1000, (time.process_time() - used) / rounds * 1000
+
+
+def precisions(model: str) -> dict[str, tuple[float, float | None]]:
+    """Against the embedded network, on tests/audio/noisy_8k.wav: dB of signal to difference, and difference in PESQ
+    (None without the package pesq)."""
+    path = graph_path(model, 8000)
+    pcm, _ = soundfile.read(AUDIO / "noisy_8k.wav", dtype="float32")
+    clean, _ = soundfile.read(AUDIO / "clean_8k.wav", dtype="float32")
+    frames = pcm[: len(pcm) // 80 * 80].reshape(-1, 80)
+    wanted = _embedded(path, frames)
+    found: dict[str, tuple[float, float | None]] = {}
+    names: tuple[Precision, ...] = ("card", "float32", "bfloat16")
+    for name in names:
+        made = _stateful(stateful(path, read_card(path), name, imitate=True), frames)
+        difference = float(((wanted - made) ** 2).sum())
+        ratio_db = 10 * np.log10(float((wanted**2).sum()) / difference) if difference else float("inf")
+        found[name] = ratio_db, _pesq_change(clean, wanted, made)
+    return found
+
+
+def _embedded(path: Path, frames: Floats) -> Floats:
+    engine = OrtEngine(path, 1)
+    ticket = engine.submit(np.array([0]), frames[None], np.array([len(frames)]), np.array([[0.0, 1.0]], np.float32))
+    return engine.collect(ticket, np.inf).frames.ravel()  # type: ignore[union-attr]
+
+
+def _stateful(graph: bytes, frames: Floats) -> Floats:
+    run = session(graph)
+    width = {port.name: port.shape for port in run.get_inputs()}["matrix"][1]
+    matrix, made = np.zeros((2, width), np.float32), []
+    feeds: dict[str, Any] = {"control": np.array([[0.0, 1.0]], np.float32), "read": np.array([0])}
+    for frame in frames:
+        feeds |= {"pcm": frame[None], "matrix": matrix, "write": np.array([[0]])}
+        matrix, clean, _ = run.run(["matrix_out", "pcm_out", "prob"], feeds)
+        made.append(clean[0])
+    return np.concatenate(made)
+
+
+def _pesq_change(clean: Floats, wanted: Floats, made: Floats) -> float | None:
+    try:
+        from pesq import pesq
+    except ImportError:
+        return None
+    before, after = (pesq(8000, clean[: len(each) - 80], each[80:], "nb") for each in (wanted, made))
+    return float(after - before)
+
+
+def report(model: str, sizes: tuple[int, ...], rounds: int, path: Path | None) -> None:
+    """Measure and print everything."""
+    rows = measure(model, sizes, rounds)
+    print(f"{model} 8 kHz, tritonserver on the CPU of the same machine ({cpu_name()}); ms a batch of 10 ms frames")
+    print(f"{'slots':>6}{'embedded p50':>14}{'Triton p50':>12}{'p99':>8}{'added p50':>11}{'client CPU':>12}")
+    for r in rows:
+        print(f"{r.slots:>6}{r.embedded_p50:>14.2f}{r.triton_p50:>12.2f}{r.triton_p99:>8.2f}{r.added_p50:>11.2f}"
+              f"{r.client_cpu:>12.2f}")  # fmt: skip
+    ways = clients(model, max(sizes), rounds)
+    print(f"gRPC at {max(sizes)} slots, ms there and back p50 / CPU of the client: "
+          + "; ".join(f"{name} {p50:.2f} / {cpu:.2f}" for name, (p50, cpu) in ways.items()))  # fmt: skip
+    narrowed = precisions(model)
+    for name, (ratio_db, change) in narrowed.items():
+        pesq = "not measured: pip install pesq" if change is None else f"{change:+.3f}"
+        print(f"products as {name}: {ratio_db:.1f} dB of signal to difference from embedded; PESQ {pesq}")
+    if path is not None:
+        figures = {"cpu": cpu_name(), "rows": [asdict(row) for row in rows], "clients": ways, "precisions": narrowed}
+        path.write_text(json.dumps({"model": model, **figures}, indent=2) + "\n")

@@ -1,0 +1,213 @@
+"""Two hundred phones on a real media worker, each with a voice of its own, that know whom they hear."""
+
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import soundfile
+import soxr
+
+from gateway.config import Config, EngineConfig, MediaConfig
+from gateway.media.codecs import build
+from gateway.messages import EngineFault, LegSpec, OpenLeg, Payload, Ready, WorkerStats, encoder, events
+
+PCMU = (Payload(0, "PCMU", 8000, 1, 0),)
+AUDIO = Path(__file__).parents[2] / "audio"
+FRAME, HEADER = 160, 12
+DELAY = 80
+"""Samples by which all that leaves is late, wet or dry."""
+
+
+class Worker:
+    """`python -m gateway.media` on a Triton engine, and what it says."""
+
+    def __init__(self, slots: int, **engine) -> None:
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self.control, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        config = Config(media=MediaConfig(slots=slots), engine=EngineConfig(kind="triton", **engine))
+        command = [sys.executable, "-m", "gateway.media", "--control-fd", str(theirs.fileno())]
+        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        theirs.close()
+        self.control.send(msgspec.json.encode(config))
+        self.faults: dict[int, EngineFault] = {}
+        self.stats = WorkerStats({}, {}, [])
+        self._ready = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
+        assert self._ready.wait(20), "the worker did not start"
+
+    def _listen(self) -> None:
+        while datagram := self.control.recv(1 << 20):
+            match events.decode(datagram):
+                case Ready():
+                    self._ready.set()
+                case EngineFault() as fault:
+                    self.faults[fault.rate] = fault
+                case WorkerStats() as stats:
+                    self.stats = stats
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.control.close()
+
+
+class Phones:
+    """Calls between neighbours: 0 and 1, 2 and 3, …; what phone i says is heard by phone i ^ 1."""
+
+    def __init__(self, worker: Worker, count: int, seconds: float) -> None:
+        self.count, self.frames = count, round(seconds * 50)
+        self.payloads = voices(count, self.frames)
+        self.heard = np.zeros_like(self.payloads)
+        """By speaker: uint8 [count, frames, 160]."""
+        self.sent_s = np.zeros((count, self.frames))
+        self.came_s = np.zeros((count, self.frames))
+        """0: lost."""
+        self.strange = 0
+        self._sockets = [udp() for _ in range(count)]
+        self._ports = [udp() for _ in range(count)]
+        self._first: dict[int, tuple[int, int]] = {}
+        for slot, (phone, port) in enumerate(zip(self._sockets, self._ports, strict=True)):
+            spec = LegSpec(
+                slot=slot, generation=1, call_id=f"call {slot // 2}", peer=slot ^ 1, payloads=PCMU, bypass="off",
+                rtp_remote=phone.getsockname(),
+            )  # fmt: skip
+            socket.send_fds(worker.control, [encoder.encode(OpenLeg(spec))], [port.fileno()])
+            phone.connect(port.getsockname())
+            phone.setblocking(False)
+            time.sleep(0.001)
+        self._selector = selectors.EpollSelector()
+        for slot, phone in enumerate(self._sockets):
+            self._selector.register(phone, selectors.EVENT_READ, slot)
+
+    def talk(self, plan: dict[float, object]) -> None:
+        """Everything in real time; plan: what to call at which second, in threads of its own."""
+        due = sorted(plan.items())
+        begun = time.monotonic()
+        for frame in range(self.frames):
+            for group in range(20):  # evenly over 20 ms
+                at = begun + frame * 0.02 + group * 0.001
+                self._receive(at)
+                for slot in range(group, self.count, 20):
+                    header = struct.pack("!BBHII", 0x80, 0, frame, frame * FRAME, slot + 1)
+                    self._sockets[slot].send(header + self.payloads[slot, frame].tobytes())
+                    self.sent_s[slot, frame] = time.monotonic()
+            while due and due[0][0] <= frame * 0.02:
+                threading.Thread(target=due.pop(0)[1], daemon=True).start()
+        self._receive(time.monotonic() + 0.5)
+
+    def _receive(self, until: float) -> None:
+        while True:
+            for key, _ in self._selector.select(max(until - time.monotonic(), 0)):
+                self._take(key.data, key.fileobj)
+            if time.monotonic() >= until:
+                return
+
+    def _take(self, slot: int, phone: socket.socket) -> None:
+        try:
+            while True:
+                datagram = phone.recv(2048)
+                now = time.monotonic()
+                sequence, timestamp = struct.unpack("!HI", datagram[2:8])
+                if datagram[1] & 127 or len(datagram) != HEADER + FRAME:
+                    self.strange += 1
+                    continue
+                first = self._first.setdefault(slot, (sequence, timestamp))
+                frame, speaker = (sequence - first[0]) & 0xFFFF, slot ^ 1
+                if frame >= self.frames or self.came_s[speaker, frame]:
+                    self.strange += 1
+                    continue
+                self.came_s[speaker, frame] = now
+                self.heard[speaker, frame] = np.frombuffer(datagram, np.uint8, offset=HEADER)
+        except BlockingIOError:
+            return
+
+    def lost(self) -> int:
+        return int((self.came_s == 0).sum())
+
+    def delays_ms(self) -> np.ndarray:
+        """float [count, frames]"""
+        return (self.came_s - self.sent_s) * 1000
+
+    def wet_share(self, begin_s: float, end_s: float) -> float:
+        """Share of packets that are not the sender's own bytes."""
+        frames = slice(round(begin_s * 50), round(end_s * 50))
+        stream = self.payloads.reshape(self.count, -1)
+        late = np.concatenate([np.full((self.count, DELAY), 0xFF, np.uint8), stream[:, :-DELAY]], axis=1)
+        dry = (late.reshape(self.heard.shape) == self.heard).all(axis=2)[:, frames]
+        return float(1 - dry.mean())
+
+    def strangers(self, span: int = 25) -> list[tuple[int, int, float]]:
+        """Where another voice was heard: leg, first frame, and how much more like that other voice it sounded."""
+        spoken, heard = decoded(self.payloads), decoded(self.heard)
+        spoken = np.pad(spoken, ((0, 0), (DELAY, 0)))[:, : heard.shape[1]]
+        wrong = []
+        for frame in range(0, self.frames - span, span):
+            part = slice(frame * FRAME, (frame + span) * FRAME)
+            said, got = spoken[:, part], heard[:, part]
+            norms = np.linalg.norm(got, axis=1)[:, None] * np.linalg.norm(said, axis=1)[None] + 1e-3
+            likeness = np.abs(got @ said.T) / norms
+            own = np.diag(likeness).copy()
+            np.fill_diagonal(likeness, 0)
+            loud = (np.linalg.norm(said, axis=1) > 0.5) & (np.linalg.norm(got, axis=1) > 0.3)
+            for leg in np.flatnonzero(loud & (likeness.max(axis=1) >= own)):
+                wrong.append((int(leg), frame, float(likeness[leg].max() - own[leg])))
+        return wrong
+
+    def silent(self, span: int = 5) -> int:
+        """Stretches of `span` packets in which somebody spoke up and next to nothing was heard."""
+        spoken, heard = decoded(self.payloads), decoded(self.heard)
+        spoken = np.pad(spoken, ((0, 0), (DELAY, 0)))[:, : heard.shape[1]]
+        size = span * FRAME
+        levels = [np.sqrt((each[:, : each.shape[1] // size * size].reshape(self.count, -1, size) ** 2).mean(axis=2))
+                  for each in (spoken, heard)]  # fmt: skip
+        return int(((levels[0] > 0.05) & (levels[1] < levels[0] / 100)).sum())
+
+    def figures(self) -> str:
+        delays_ms = ", ".join(f"{value:.1f}" for value in np.percentile(self.delays_ms(), (50, 99, 99.9, 100)))
+        wet = [round(self.wet_share(begin / 5, begin / 5 + 0.2), 2) for begin in range(self.frames // 10)]
+        return f"lost {self.lost()}; delay p50, p99, p99.9, max {delays_ms} ms; wet every 200 ms: {wet}"
+
+    def close(self) -> None:
+        self._selector.close()
+        for each in (*self._sockets, *self._ports):
+            each.close()
+
+
+def voices(count: int, frames: int) -> np.ndarray:
+    """One speaker at `count` speeds and places of the recording: PCMU, uint8 [count, frames, 160]."""
+    pcm, _ = soundfile.read(AUDIO / "clean_8k.wav", dtype="float32")
+    hiss = np.random.default_rng(0).normal(0, 0.004, frames * FRAME).astype(np.float32)
+    codec = build(2)[("PCMU", 8000)]
+    rows = []
+    for leg in range(count):
+        speed = 0.8 + 0.4 * leg / count
+        turned = soxr.resample(np.roll(pcm, -leg * len(pcm) // count), 8000 * speed, 8000)
+        said = np.resize(turned, frames * FRAME) * 1.5 + np.roll(hiss, leg * 97)
+        rows.append(codec.encode(np.zeros(1, np.int64), np.clip(said, -1, 1)[None])[0])
+    return np.stack(rows).reshape(count, frames, FRAME)
+
+
+def decoded(payloads: np.ndarray) -> np.ndarray:
+    """float32 [count, samples]"""
+    codec = build(2)[("PCMU", 8000)]
+    return codec.decode(np.zeros(1, np.int64), payloads.reshape(len(payloads), -1))
+
+
+def udp() -> socket.socket:
+    """Bound to a port by its number: one that the kernel chose is lost when a worker disconnects the socket."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        place = probe.getsockname()
+    each = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
+    each.bind(place)
+    return each

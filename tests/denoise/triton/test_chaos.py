@@ -1,0 +1,86 @@
+"""Triton is killed, paused, slowed down and started again under two hundred legs: every packet leaves, nobody hears
+another call, and the audio is denoised again when a server is back."""
+
+import signal
+
+import numpy as np
+import pytest
+
+from tests.denoise.triton.legs import Phones, Worker
+from tests.denoise.triton.servers import Triton
+
+LEGS = 200
+DEADLINE_MS = 30.0
+"""Twice the default: tests share their cores with the server."""
+SOUND_MS = 20.0
+"""How much later than the deadline dry audio may be."""
+
+
+@pytest.fixture
+def server(tritonserver, tmp_path):
+    each = Triton(Triton.export(tmp_path / "repository", faulty=True)).start()
+    yield each
+    each.kill()
+
+
+def talk(plan, seconds: float, *servers, **engine) -> tuple[Phones, Worker]:
+    worker = Worker(LEGS, endpoints=tuple(each.endpoint for each in servers), deadline_ms=DEADLINE_MS, **engine)
+    try:
+        phones = Phones(worker, LEGS, seconds)
+        phones.talk(plan)
+        phones.close()
+        assert worker.process.poll() is None
+    finally:
+        worker.end()
+    return phones, worker
+
+
+def sound(phones: Phones) -> None:
+    """What holds whatever happens to a server."""
+    print(phones.figures())  # shown when something fails
+    assert phones.lost() == 0 and phones.strange == 0
+    assert phones.strangers() == []
+    assert phones.silent() == 0
+    assert np.percentile(phones.delays_ms(), 99) <= DEADLINE_MS + SOUND_MS
+
+
+def test_killed_paused_slowed_and_started_again(server):
+    def restart():
+        server.fault("")
+        server.start(wait=False)
+
+    plan = {
+        2.0: server.kill,
+        3.0: restart,
+        7.0: lambda: server.signal(signal.SIGSTOP),
+        9.0: lambda: server.signal(signal.SIGCONT),
+        12.5: lambda: server.fault("sleep 0.5"),
+        14.0: lambda: server.fault(""),
+    }  # fmt: skip
+    phones, worker = talk(plan, 18.0, server)
+    print(worker.faults)
+    sound(phones)
+    counters = worker.stats.counters
+    assert phones.wet_share(1.0, 1.9) > 0.9, "denoised before"
+    assert phones.wet_share(2.2, 2.9) < 0.01, "dry without a server"
+    assert phones.wet_share(6.4, 6.9) > 0.9, "denoised again after the restart"
+    assert phones.wet_share(7.3, 8.9) < 0.01, "dry while it is paused"
+    assert phones.wet_share(12.0, 12.4) > 0.9, "denoised again after the pause"
+    assert phones.wet_share(13.0, 14.0) < 0.1, "dry while it is slow"
+    assert phones.wet_share(17.4, 18.0) > 0.9, "denoised at the end"
+    assert counters["engine_late"] >= 2 and counters["engine_failed"] >= 3 and counters["engine_connects"] >= 4
+    assert worker.faults[8000].reason == "", "and it says so"
+
+
+def test_two_servers_take_turns_and_the_embedded_network_is_the_last(server):
+    other = Triton(server.repository).start()
+    plan = {2.0: server.kill, 5.0: other.kill}
+    try:
+        phones, worker = talk(plan, 7.0, server, other, fallback="ort")
+    finally:
+        other.kill()
+    sound(phones)
+    assert phones.wet_share(4.0, 4.9) > 0.9, "on the second server"
+    assert phones.wet_share(6.2, 7.0) > 0.9, "on the embedded network"
+    assert worker.faults[8000].substitute == "light"
+    assert worker.stats.counters["engine_batches_substitute"] > 0
