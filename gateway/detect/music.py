@@ -3,8 +3,8 @@
 It listens to the denoiser's input at 8 kHz. Every 160 ms of a slot become one row of features: how sharp the partials
 are, whether they stand still for 160, 320 and 640 ms as notes do and voices do not, whether one gliding pitch explains
 them, how the level and the bands move. A small recurrent network, trained by `models/musicality.py` with these very
-features, gathers the evidence; a Schmitt trigger makes a verdict of it. Slots are staggered, so that each batch
-analyses a sixteenth of its frames. What a verdict means is the policy's to decide.
+features, gathers the evidence; a Schmitt trigger makes a verdict of it. Blocks begin with
+the stream, whatever its slot: a recording sounds the same in every one. What a verdict means is the policy's to decide.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class Music:
         """Forget all of these slots: their next chunk is the first of a stream."""
         self._recent[slots] = 0
         self._energies[slots] = 0
-        self._chunk[slots] = slots % CHUNKS
+        self._chunk[slots] = 0
         self._forget(slots)
 
     def _forget(self, slots: Ints) -> None:
