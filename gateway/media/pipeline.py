@@ -17,7 +17,7 @@ from gateway.media.legs import AUDIO, EVENT, OTHER, RAW, Legs
 from gateway.media.streams import ACCEPT, HOLD, LATE, Admitted, Arrivals, Ints, Streams, run_starts
 from gateway.media.voice import Voice
 from gateway.messages import LegSpec
-from gateway.protocol import rtp
+from gateway.protocol import rtp, stream_packet
 
 ROW_BYTES = 2048
 """Longest datagram taken, with room to spare above an Ethernet frame."""
@@ -186,6 +186,15 @@ class Pipeline:
             self.slab[rows, offset:end] = self.voice.process(
                 int(codec[first]), slots, packets.timestamp[group], gap[group], fresh, self.slab[rows, offset:end]
             )
+            if self.legs.noted[slots].any():
+                self._note(slots, rows, offset, (end - offset) // self.legs.codecs[codec[first]].frame_bytes)
+
+    def _note(self, slots: Ints, rows: Ints, offset: int, frames: int) -> None:
+        """Tell the streams among these what became of their frames."""
+        which = self.legs.noted[slots]
+        if frames <= stream_packet.MAX_FRAMES and offset == stream_packet.payload_at(frames):
+            noted, voice = slots[which], self.voice
+            stream_packet.note(self.slab, rows[which], voice.codes[noted, :frames], voice.probabilities[noted, :frames])
 
     def _late(self, packets: Arrivals, i: int, codec_index: int) -> None:
         """A packet behind its successors goes dry, with its own 10 ms unknown: no state is rewound."""

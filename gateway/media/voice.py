@@ -18,6 +18,7 @@ from gateway.errors import EngineError
 from gateway.media.codecs import Codec
 from gateway.media.legs import Legs
 from gateway.messages import DETECTORS, Reason
+from gateway.protocol.stream_packet import MAX_FRAMES
 
 Bytes = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
@@ -63,6 +64,9 @@ class Voice:
         """Why the last frame was dry: a `Reason`."""
         self.totals = np.zeros(len(Reason), np.int64)
         """Frames of all legs since the start, by `Reason`; those that were denoised have none."""
+        self.codes = np.zeros((n, MAX_FRAMES), np.uint8)
+        """`Reason` of each frame of the last packet, of legs with notes; beside it what the network heard."""
+        self.probabilities = np.zeros((n, MAX_FRAMES, 4), np.float32)
         self.detect_s = 0.0
         """Time spent in the detectors."""
         self.total_spoilt = 0
@@ -124,7 +128,7 @@ class Voice:
         self.wet[slots] = 0.0
         self.ear.skip(slots, np.full(len(slots), frames))
         if frames:
-            self._count(slots, np.repeat(why[:, None], frames, axis=1))
+            self._count(slots, np.repeat(why[:, None], frames, axis=1), None)
 
     def _follow(
         self, index: int, codec: Codec, slots: Ints, timestamps: Ints, gaps: Ints, fresh: Bools, size: int
@@ -235,7 +239,7 @@ class Voice:
         all_wet = not codes.any() and bool((self.wet[slots] == 1.0).all())
         late = pcm if all_wet else self._late(codec, slots, pcm)
         self._keep(codec, slots, pcm)
-        self._count(slots, codes)
+        self._count(slots, codes, result)
         if result is None:
             return dry
         clean = result.frames
@@ -296,8 +300,12 @@ class Voice:
         stream = np.concatenate([self.tail_pcm[slots, self.tail_pcm.shape[1] - delay :], pcm], axis=1)
         return stream[:, : pcm.shape[1]]
 
-    def _count(self, slots: Ints, codes: Codes) -> None:
+    def _count(self, slots: Ints, codes: Codes, result: Result | None) -> None:
         """codes: uint8 [n, k]"""
+        frames = min(codes.shape[1], MAX_FRAMES)
+        if self._legs.noted[slots].any():
+            self.codes[slots, :frames] = codes[:, :frames]
+            self.probabilities[slots, :frames] = 0.0 if result is None else result.probabilities[:, :frames]
         wet = (codes == Reason.NONE).sum(axis=1)
         self.frames_wet[slots] += wet
         self.frames_dry[slots] += codes.shape[1] - wet
