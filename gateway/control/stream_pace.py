@@ -7,12 +7,14 @@ has room for it and no live call waits. Sans-IO; time is an argument.
 from collections import deque
 from collections.abc import Callable
 
-CREDITS = 12
+CREDITS = 8
 """Packets in flight in a media process for all work that is not live: a fraction of a millisecond in a batch."""
 BUSY_CREDITS = 2
 BUSY = 0.85
 """Busy share of a media process above which it gets only BUSY_CREDITS."""
-LIVE_BURST_S = 0.2
+LIVE_RATE = 1.25
+"""Seconds of audio a second that still count as live: who has fallen behind catches up."""
+LIVE_BURST_S = 0.3
 """How far a live stream may run ahead of the clock: the jitter of its network."""
 
 
