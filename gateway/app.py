@@ -18,6 +18,7 @@ from aiohttp import web
 from gateway.calls import Calls
 from gateway.config import Config
 from gateway.control import admin, ng_server
+from gateway.control.rest import Rest
 from gateway.control.sockets import SocketPool, resolve
 from gateway.control.stream_legs import StreamLegs
 from gateway.control.stream_session import Desk
@@ -89,7 +90,9 @@ class Gateway:
             self.workers.start(self.calls)
             service = ng_server.NgService(self.calls, self.workers, self.metrics)
             self._transports = await ng_server.listen(self._config.ng, service, self.metrics)
-            handlers = admin.Admin(self.calls, self.workers, self.metrics)
+            handlers = admin.Admin(
+                self.calls, self.workers, self.metrics, Rest(self.desk, self._config.admin.upload_max_mb)
+            )
             self._runner = await admin.listen(self._config.admin, handlers)
             if self._config.grpc.listen is not None:
                 from gateway.control.grpc_server import GrpcServer  # takes a third of a second, for those who use it
@@ -119,6 +122,7 @@ class Gateway:
         while True:
             await asyncio.sleep(EXPIRE_S)
             try:
+                self.desk.tick()
                 self.workers.send(self.calls.expire(time.monotonic()))
                 self.note_ended()
             except Exception:

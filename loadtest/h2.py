@@ -37,12 +37,13 @@ def literals(headers: list[tuple[str, str]]) -> bytes:
 class Connection:
     """One connection in plain text; never waits but in `connect`."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, window: int = WINDOW) -> None:
+        """window: bytes of each stream that the server may send before `widen`."""
         self.socket = socket.create_connection((host, port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._authority = f"{host}:{port}"
         self._out = bytearray(PREFACE)
-        self._out += frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW_SIZE, WINDOW))
+        self._out += frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW_SIZE, window))
         self._out += frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", WINDOW - INITIAL_WINDOW))
         self._in = bytearray()
         self._parts: dict[int, bytearray] = {}
@@ -77,6 +78,10 @@ class Connection:
         self._windows[stream] -= size
         self._out += message(stream, body)
         return True
+
+    def widen(self, stream: int) -> None:
+        """Let the server send more of a stream."""
+        self._out += frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 1 << 20))
 
     def end(self, stream: int) -> None:
         """Nothing more will be sent."""

@@ -18,7 +18,7 @@ from gateway.protocol import stream_packet
 
 LIVE_FRAMES, BULK_FRAMES = stream_packet.MAX_FRAMES, 2
 LATE_S = 0.035
-PATIENCE_S = 0.3
+LIVE_PATIENCE_S, PATIENCE_S = 1.0, 10.0
 """After which a packet is not waited for: the media process has died, or hangs."""
 MAX_IN_FLIGHT = 128
 UNREAD_S = 1.0
@@ -70,12 +70,11 @@ class Stream:
         self._quality = quality
         self._pace = Pace(LIVE_RATE, LIVE_BURST_S)
         self._ssrc = random.getrandbits(32)
+        self._heard_ssrc = -1
         self._buffer = bytearray()
-        self._index = self._timestamp = self._next = 0
+        self._index = self._timestamp = 0
         self._flights: dict[int, Flight] = {}
         """Oldest first."""
-        self._landed: dict[int, tuple[bytes, bytes]] = {}
-        """Payload and notes of packets that came back before one that was sent earlier."""
         self._out: list[Piece] = []
         self._out_bytes = self._writing_bytes = self._given_bytes = 0
         self._queued = self._closed = False
@@ -187,7 +186,7 @@ class Stream:
     def receive(self, datagram: bytes, now: float) -> None:
         """A packet from the media plane; one that nobody waits for any more is ignored."""
         try:
-            index, notes, payload = stream_packet.unpack(datagram, self.coding.inner_frame_bytes)
+            index, ssrc, notes, payload = stream_packet.unpack(datagram, self.coding.inner_frame_bytes)
         except PeerError:
             return
         flight = self._flights.pop(index, None)
@@ -195,45 +194,52 @@ class Stream:
             return
         if flight.live and now - flight.sent_s > LATE_S:
             self.late_frames += len(notes) // stream_packet.NOTE_BYTES
-        self._landed[index] = (payload, notes)
-        self._release()
+        if ssrc != self._heard_ssrc:
+            if self._heard_ssrc >= 0:  # a new media process does not know what came before
+                payload = flight.tail + payload[len(flight.tail) :]
+            self._heard_ssrc = ssrc
+        for earlier in list(self._flights):
+            if earlier > index:
+                break
+            self._lose(earlier, now)  # the media plane keeps the order: it will not come any more
+        self._give_out(payload, notes)
         self._done(flight, now)
 
     def expire(self, now: float) -> None:
         """Answer for packets that do not come back; whatever waited for time goes on."""
         for index, flight in list(self._flights.items()):
-            if now - flight.sent_s < PATIENCE_S:
+            if now - flight.sent_s < (LIVE_PATIENCE_S if flight.live else PATIENCE_S):
                 break
-            del self._flights[index]
-            frames = len(flight.payload) // self.coding.inner_frame_bytes
-            self.lost_frames += frames
-            dry = (flight.tail + flight.payload)[: len(flight.payload)]
-            self._landed[index] = (dry, (bytes([Reason.FAULT]) + bytes(stream_packet.NOTE_BYTES - 1)) * frames)
-            self._done(flight, now)
-        self._release()
+            self._lose(index, now)
         self.pump(now)
+
+    def _lose(self, index: int, now: float) -> None:
+        """The client's own audio instead, as late as the rest."""
+        flight = self._flights.pop(index)
+        frames = len(flight.payload) // self.coding.inner_frame_bytes
+        self.lost_frames += frames
+        dry = (flight.tail + flight.payload)[: len(flight.payload)]
+        self._give_out(dry, (bytes([Reason.FAULT]) + bytes(stream_packet.NOTE_BYTES - 1)) * frames)
+        self._done(flight, now)
 
     def _done(self, flight: Flight, now: float) -> None:
         if not flight.live:
             self._credits.give_back(now)
             self.pump(now)
 
-    def _release(self) -> None:
-        """Give out what is next in order."""
-        while self._next in self._landed:
-            payload, notes = self._landed.pop(self._next)
-            self._next += 1
-            for code in notes[:: stream_packet.NOTE_BYTES]:
-                self.reasons[code if code < len(self.reasons) else Reason.FAULT] += 1
-            if self._quality and len(self.levels[1]) < LEVELS_KEPT:
-                self.levels[1].extend(powers(self.coding, payload).tolist())
-            audio = self.coding.outward(payload)
-            if self._total_bytes is not None:
-                audio = audio[: self._total_bytes - self._given_bytes]
-            self._given_bytes += len(audio)
-            self._out_bytes += len(audio)
-            self._out.append(Piece(audio, notes))
-            self._ready()
+    def _give_out(self, payload: bytes, notes: bytes) -> None:
+        """What is next in order."""
+        for code in notes[:: stream_packet.NOTE_BYTES]:
+            self.reasons[code if code < len(self.reasons) else Reason.FAULT] += 1
+        if self._quality and len(self.levels[1]) < LEVELS_KEPT:
+            self.levels[1].extend(powers(self.coding, payload).tolist())
+        audio = self.coding.outward(payload)
+        if self._total_bytes is not None:
+            audio = audio[: self._total_bytes - self._given_bytes]
+        self._given_bytes += len(audio)
+        self._out_bytes += len(audio)
+        self._out.append(Piece(audio, notes))
+        self._ready()
 
     def take(self, now: float) -> list[Piece]:
         """What is ready for the client; what was taken the last time has been written."""

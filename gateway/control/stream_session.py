@@ -128,6 +128,10 @@ class Session:
             raise as_stream_error(error) from None
         self._check_unread()
 
+    def heard(self) -> None:
+        """The client would send if it could."""
+        self.heard_s = self._desk.clock()
+
     def end(self) -> None:
         """The client sends no more; raises StreamError when it has not begun."""
         self.heard_s = self._desk.clock()

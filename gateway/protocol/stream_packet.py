@@ -30,6 +30,8 @@ class Returned(NamedTuple):
     """A packet that the media plane has given back."""
 
     number: int
+    ssrc: int
+    """Another one comes from another media process."""
     notes: bytes
     """`NOTE_BYTES` a frame."""
     payload: bytes
@@ -58,12 +60,12 @@ def unpack(datagram: bytes, frame_bytes: int) -> Returned:
     """A packet from the media plane. Raises PeerError for what is none."""
     if len(datagram) < NOTES_AT:
         raise PeerError(f"no packet of a stream: {len(datagram)} bytes")
-    first, _, _, _, _, profile, length, index = _HEAD.unpack_from(datagram)
+    first, _, _, _, ssrc, profile, length, index = _HEAD.unpack_from(datagram)
     payload = datagram[NOTES_AT - 4 + 4 * length :]
     frames = len(payload) // frame_bytes
     if first != _FIRST or profile != PROFILE or not frames or length != words(frames):
         raise PeerError(f"no packet of a stream: {datagram[:NOTES_AT].hex()}")
-    return Returned(index, datagram[NOTES_AT : NOTES_AT + NOTE_BYTES * frames], payload)
+    return Returned(index, ssrc, datagram[NOTES_AT : NOTES_AT + NOTE_BYTES * frames], payload)
 
 
 def note(

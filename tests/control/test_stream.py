@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.control.stream import PATIENCE_S, Stream
+from gateway.control.stream import LIVE_PATIENCE_S, Stream
 from gateway.control.stream_coding import EXPANDED, choose
 from gateway.control.stream_errors import StreamError
 from gateway.control.stream_pace import CREDITS, Credits, Pace
@@ -78,18 +78,23 @@ def test_resampled_and_float_audio_keeps_its_length_and_its_place(rate, encoding
     assert np.abs(heard[echo.stream.delay :][inner] - pcm[inner]).max() < 2e-3
 
 
-def test_what_does_not_come_back_is_the_clients_own_audio_and_counted():
+def test_what_does_not_come_back_is_the_clients_own_audio_as_soon_as_what_is_behind_it_comes():
     echo = Echo()
-    audio = np.arange(1600, dtype="<i2").tobytes()
-    echo.stream.feed(audio, 0.0)
-    lost = echo.sent.pop(1)
+    echo.stream.feed(np.arange(1600, dtype="<i2").tobytes(), 0.0)
+    echo.sent.pop(1)
     echo.answer(0.01)
-    assert len(lost) and len(echo.heard()) == 960  # what comes after a missing packet waits for it
-    echo.stream.expire(PATIENCE_S - 0.01)
-    assert echo.heard() == b""
-    echo.stream.expire(PATIENCE_S)
-    assert len(echo.heard()) == 2240
+    assert len(echo.heard()) == 3200
     assert (echo.stream.lost_frames, echo.stream.reasons[Reason.FAULT]) == (6, 6)
+
+
+def test_live_audio_is_waited_for_a_second():
+    echo = Echo()
+    echo.stream.feed(bytes(160), 0.0)
+    echo.sent.clear()
+    echo.stream.expire(LIVE_PATIENCE_S - 0.01)
+    assert echo.heard() == b""
+    echo.stream.expire(LIVE_PATIENCE_S)
+    assert len(echo.heard()) == 160
 
 
 def test_the_clients_own_audio_is_as_late_as_the_rest():

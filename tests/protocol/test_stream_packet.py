@@ -16,8 +16,8 @@ def test_a_packet_is_rtp_with_its_payload_and_its_index_comes_back(index, frames
     parsed = rtp.unpack(datagram)
     assert (parsed.payload, parsed.sequence, parsed.timestamp, parsed.ssrc) == (payload, index & 0xFFFF, 7, 9)
     assert len(datagram) - len(payload) == stream_packet.payload_at(frames)
-    number, notes, back = stream_packet.unpack(datagram, frame_bytes)
-    assert (number, notes, back) == (index, bytes(stream_packet.NOTE_BYTES * frames), payload)
+    number, ssrc, notes, back = stream_packet.unpack(datagram, frame_bytes)
+    assert (number, ssrc, notes, back) == (index, 9, bytes(stream_packet.NOTE_BYTES * frames), payload)
 
 
 @given(st.binary(max_size=200))
@@ -32,5 +32,5 @@ def test_notes_are_written_beside_the_payload_and_read_again():
     slab[1, : len(packet)] = np.frombuffer(packet, np.uint8)
     probabilities = np.array([[[0.0, 1.0, 0.5, np.nan], [2.0, -1.0, 0.2, 0.0]]], np.float32)
     stream_packet.note(slab, np.array([1]), np.array([[5, 0]], np.uint8), probabilities)
-    _, notes, payload = stream_packet.unpack(slab[1, : len(packet)].tobytes(), 160)
+    _, _, notes, payload = stream_packet.unpack(slab[1, : len(packet)].tobytes(), 160)
     assert list(notes) == [5, 0, 255, 128, 0, 0, 255, 0, 51, 0] and payload == bytes(320)
