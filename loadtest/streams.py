@@ -54,7 +54,7 @@ class Stage:
         trip = " / ".join(f"{value:.1f}" for value in self.percentiles_ms) or "none came back"
         verdict = "holds" if self.holds else "does not hold"
         if self.late_sends > self.frames / 100:
-            verdict += f" (the client sent {self.late_sends} of {self.frames} frames late itself)"
+            verdict += f"; doubtful: {self.late_sends / self.frames:.0%} of the frames were sent more than 5 ms late"
         with_uploads = f", beside {self.uploads} uploads at {self.upload_rate:.0f} x real time" if self.uploads else ""
         return (
             f"{self.streams:7}  {self.frame_ms:2} ms  {'mux' if self.mux else 'stream':6}  {trip:>33}  {self.lost:6}  "

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from gateway.control.stream_coding import FRAMES_PER_S, Coding, powers
 from gateway.control.stream_errors import StreamError
-from gateway.control.stream_pace import LIVE_BURST_S, LIVE_RATE, Credits, Pace
+from gateway.control.stream_pace import LIVE_BURST_S, LIVE_FIRST_S, LIVE_RATE, Credits, Pace
 from gateway.errors import PeerError
 from gateway.messages import Reason
 from gateway.protocol import stream_packet
@@ -68,7 +68,7 @@ class Stream:
         self._frame_units = coding.engine_rate_hz // FRAMES_PER_S
         self._tail = coding.inner_silence * (engine_delay * coding.inner_frame_bytes // self._frame_units)
         self._quality = quality
-        self._pace = Pace(LIVE_RATE, LIVE_BURST_S)
+        self._pace = Pace(LIVE_RATE, LIVE_BURST_S, LIVE_FIRST_S)
         self._ssrc = random.getrandbits(32)
         self._heard_ssrc = -1
         self._buffer = bytearray()

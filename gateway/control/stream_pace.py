@@ -14,16 +14,20 @@ BUSY = 0.85
 """Busy share of a media process above which it gets only BUSY_CREDITS."""
 LIVE_RATE = 1.25
 """Seconds of audio a second that still count as live: who has fallen behind catches up."""
-LIVE_BURST_S = 0.3
-"""How far a live stream may run ahead of the clock: the jitter of its network."""
+LIVE_FIRST_S = 0.3
+"""How far a new stream may run ahead of the clock: an upload shows as one after that."""
+LIVE_BURST_S = 1.0
+"""What a live stream may catch up at once, after a pause of its network or its machine."""
 
 
 class Pace:
     """A bucket of seconds of audio that fills by itself."""
 
-    def __init__(self, rate: float, burst_s: float) -> None:
-        """rate: seconds of audio a second; 0 is no limit. burst_s: what a full bucket has, in seconds of the clock."""
+    def __init__(self, rate: float, burst_s: float, first_s: float | None = None) -> None:
+        """rate: seconds of audio a second; 0 is no limit. burst_s: what a full bucket has, in seconds of the clock;
+        first_s: what it has at first, when that is less."""
         self._per_s, self._burst_s = 1 / rate if rate else 0.0, burst_s
+        self._first_s = burst_s if first_s is None else first_s
         self._due_s = float("-inf")
 
     def permits(self, now: float) -> bool:
@@ -32,6 +36,8 @@ class Pace:
 
     def take(self, seconds: float, now: float) -> None:
         """Take out what was sent; an empty bucket may be overdrawn, and permits nothing until it is made up."""
+        if self._due_s == float("-inf"):
+            self._due_s = now - self._first_s
         self._due_s = max(self._due_s, now - self._burst_s) + seconds * self._per_s
 
 

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import random
+import socket
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +22,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from gateway._pb import denoise_pb2 as pb
 from gateway.app import Gateway
-from gateway.client import DenoiseClient, DenoiseError, SyncDenoiseClient
+from gateway.client import DenoiseClient, DenoiseError, Reconnect, SyncDenoiseClient
 from gateway.config import EngineConfig, GrpcConfig
 from gateway.denoise.engines import build
 from gateway.file import denoise_pcm
 from loadtest import h2
+from loadtest.processes import free_port
 from tests.control import certificates
 from tests.control.harness import loopback_config
 
@@ -330,6 +332,32 @@ async def test_streams_survive_their_media_process(folder):
 
         stream = reached.stream(live(), 8000, align=True)
         assert b"".join([piece async for piece in stream]) == audio
+
+
+async def test_the_client_connects_again_and_loses_no_sample(folder):
+    audio, port = np.arange(16000, dtype="<i2").tobytes(), free_port(socket.SOCK_STREAM)
+    begun, back = asyncio.Event(), asyncio.Event()
+
+    async def live():
+        for number, piece in enumerate(pieces(audio, 320)):
+            if number == 30:
+                begun.set()
+            yield piece
+            await asyncio.sleep(0.01)
+        await back.wait()
+
+    async def listen(stream) -> bytes:
+        return b"".join([piece async for piece in stream])
+
+    async with DenoiseClient(f"localhost:{port}", ca=folder / "ca.pem", reconnect=Reconnect(attempts=40)) as reached:
+        stream = reached.stream(live(), 8000, align=True)
+        async with running(folder, listen=f"127.0.0.1:{port}"):
+            listening = asyncio.ensure_future(listen(stream))
+            await begun.wait()
+        async with running(folder, listen=f"127.0.0.1:{port}"):
+            back.set()
+            assert await asyncio.wait_for(listening, 30) == audio
+    assert stream.reconnects > 0
 
 
 def test_the_plain_client_works_without_asyncio(folder):
