@@ -47,6 +47,7 @@ class DenoiseService(pb_grpc.DenoiseServiceServicer):
             await refuse(context, error)
         status = "CANCELLED"
         try:
+            await begin(context)
             await converse(read(context, session), write(context, session, ready), failed)
             status = "OK" if session.failure is None else session.failure.status
         finally:
@@ -61,6 +62,7 @@ class DenoiseService(pb_grpc.DenoiseServiceServicer):
         failed = asyncio.Event()
         mux = Mux(self._desk, await self._admit(context), failed.set)
         try:
+            await begin(context)
             await converse(read(context, mux), write_mux(context, mux), failed)
         finally:
             mux.close()
@@ -96,6 +98,11 @@ class DenoiseService(pb_grpc.DenoiseServiceServicer):
             return await self._accounts.of(str(authorization) if authorization is not None else None)
         except StreamError as error:
             await refuse(context, error)
+
+
+async def begin(context: Context) -> None:
+    """Send headers first: a status cannot be sent while a message that was to bring them is still on its way."""
+    await context.send_initial_metadata(())
 
 
 async def converse(reading: Work, writing: Work, failed: asyncio.Event) -> None:
