@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check demo picture bench evaluate listen train clean
+.PHONY: help run test check demo picture bench evaluate listen train proto clean
 
 help:
 	@echo 'make run       set up, and start the gateway on its defaults; it prints what to put into Kamailio'
@@ -21,6 +21,7 @@ help:
 	@echo 'make listen    out/listen.html: the evaluated clips to listen to, with a blind test'
 	@echo 'make train     train a network: make train ARGS="--model standard --rate 8000 --minutes 120 --resume --compile"'
 	@echo 'make picture   the demo, and its picture as docs/before-after.png'
+	@echo 'make proto     check proto/ and renew gateway/_pb/, after a change of proto/denoise.proto'
 	@echo 'make clean     remove what was set up'
 
 run: .venv/.run
@@ -53,6 +54,12 @@ listen: .venv/.evaluate
 
 train: .venv/.train
 	$(BIN)/python -m models.train $(ARGS)
+
+proto: .venv/.dev
+	$(BIN)/buf lint proto
+	$(BIN)/python -m grpc_tools.protoc -Igateway/_pb=proto --plugin=$(BIN)/protoc-gen-mypy \
+		--plugin=$(BIN)/protoc-gen-mypy_grpc --python_out=. --grpc_python_out=. --mypy_out=quiet:. \
+		--mypy_grpc_out=quiet:. proto/denoise.proto
 
 clean:
 	rm -rf .venv out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import uvloop
 from aiohttp import web
@@ -17,12 +18,18 @@ from aiohttp import web
 from gateway.calls import Calls
 from gateway.config import Config
 from gateway.control import admin, ng_server
+from gateway.control.rest import Rest
 from gateway.control.sockets import SocketPool, resolve
+from gateway.control.stream_legs import StreamLegs
+from gateway.control.stream_session import Desk
 from gateway.control.workers import Workers, worker_count
 from gateway.errors import ConfigError
 from gateway.leases import Leases
 from gateway.legs import Interface
 from gateway.metrics import Metrics
+
+if TYPE_CHECKING:
+    from gateway.control.grpc_server import GrpcServer
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +47,8 @@ class Listening:
     """TCP `host:port`."""
     interfaces: dict[str, Interface]
     workers: int
+    grpc: str | None = None
+    """TCP `host:port`, where it is on."""
 
 
 class Gateway:
@@ -55,6 +64,9 @@ class Gateway:
         unix_offset_s = time.time() - time.monotonic()
         self.calls = Calls(config, self.interfaces, self.ports, leases, unix_offset_s)
         self.workers = Workers(config, leases, self.metrics)
+        self.stream_legs = StreamLegs(self.calls.legs, self.workers)
+        self.desk = Desk(config, self.stream_legs, lambda: self.workers.delays)
+        self._grpc: GrpcServer | None = None
         self._transports: list[asyncio.DatagramTransport] = []
         self._runner: web.AppRunner | None = None
         self._expiry: asyncio.Task[None] | None = None
@@ -67,6 +79,8 @@ class Gateway:
         metrics.gauge("port_pairs", "Pairs of media ports on each interface", lambda: self.ports.capacity)
         metrics.gauge("workers_ready", "Media workers ready", lambda: workers - len(self.workers.missing()))
         metrics.gauge("engines_failing", "Engines that fail in some worker", lambda: len(self.workers.degraded()))
+        metrics.gauge("streams", "Streams (gRPC and HTTP) now", lambda: len(self.desk.sessions))
+        metrics.streams_ended(self.desk.ended)
         metrics.gauge("draining", "1 while no new calls are taken", lambda: self.calls.draining)
         metrics.legs_by_worker(workers, self.calls.legs.in_use)
 
@@ -76,8 +90,15 @@ class Gateway:
             self.workers.start(self.calls)
             service = ng_server.NgService(self.calls, self.workers, self.metrics)
             self._transports = await ng_server.listen(self._config.ng, service, self.metrics)
-            handlers = admin.Admin(self.calls, self.workers, self.metrics)
+            handlers = admin.Admin(
+                self.calls, self.workers, self.metrics, Rest(self.desk, self._config.admin.upload_max_mb)
+            )
             self._runner = await admin.listen(self._config.admin, handlers)
+            if self._config.grpc.listen is not None:
+                from gateway.control.grpc_server import GrpcServer  # takes a third of a second, for those who use it
+
+                self._grpc = GrpcServer(self._config.grpc, self.desk)
+                await self._grpc.start()
             self._expiry = asyncio.get_running_loop().create_task(self._expire())
             await self.workers.wait_ready()
         except OSError as error:
@@ -93,6 +114,7 @@ class Gateway:
             written(self._runner.addresses[0]),
             self.interfaces,
             len(self.workers.places),
+            self._grpc.listening if self._grpc is not None else None,
         )
 
     async def _expire(self) -> None:
@@ -100,6 +122,7 @@ class Gateway:
         while True:
             await asyncio.sleep(EXPIRE_S)
             try:
+                self.desk.tick()
                 self.workers.send(self.calls.expire(time.monotonic()))
                 self.note_ended()
             except Exception:
@@ -113,10 +136,12 @@ class Gateway:
 
     async def drain(self) -> None:
         """No new calls; returns when the last has ended, or at `calls.drain_timeout_s`."""
-        self.calls.draining = True
+        self.calls.draining = self.desk.draining = True
+        if self._grpc is not None:
+            await self._grpc.drain()
         deadline = time.monotonic() + self._config.calls.drain_timeout_s
-        log.warning("draining", extra={"calls": len(self.calls)})
-        while len(self.calls) and time.monotonic() < deadline:
+        log.warning("draining", extra={"calls": len(self.calls), "streams": len(self.desk.sessions)})
+        while (len(self.calls) or self.desk.sessions) and time.monotonic() < deadline:
             await asyncio.sleep(DRAIN_LOOK_S)
 
     async def stop(self) -> None:
@@ -125,8 +150,13 @@ class Gateway:
             self._expiry.cancel()
         for transport in self._transports:
             transport.close()
+        if self._grpc is not None:
+            await self._grpc.stop()
         if self._runner is not None:
             await self._runner.cleanup()
+        for session in list(self.desk.sessions):
+            session.close("UNAVAILABLE")
+        self.stream_legs.shut()
         await self.workers.stop()
         cut_off = len(self.calls)
         self.calls.end_all("stopped", time.monotonic())

@@ -21,6 +21,10 @@ def text(config: Config, listening: Listening) -> str:
         f"  NG, from the SIP proxy   {', '.join('udp:' + address for address in listening.ng)}",
         f"  admin HTTP               http://{listening.admin}  /healthz /readyz /metrics /calls",
     ]
+    if listening.grpc is not None:
+        lines.append(
+            f"  gRPC DenoiseStream       {listening.grpc}{'' if config.grpc.tls_certificate else ' (plain text)'}"
+        )
     for interface in listening.interfaces.values():
         shown = "" if interface.advertise == interface.address else f", {interface.advertise} in SDP"
         ports = f"{media.port_min}-{media.port_max}"

@@ -45,6 +45,42 @@ class AdminConfig:
     """TCP address to listen on."""
     allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     """Networks whose requests are answered; all others get 403."""
+    upload_max_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
+    """Longest recording that `POST /v1/denoise` takes, in MB (10^6 bytes); it is kept in a temporary file meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcConfig:
+    """DenoiseStream over gRPC, for media servers that hold the audio themselves (docs/grpc.md)."""
+
+    listen: str | None = None
+    """TCP address to listen on, such as 127.0.0.1:50051; null is off."""
+    tls_certificate: str | None = None
+    """PEM file with the server's certificate and its chain; TLS is on when it and tls_key are given."""
+    tls_key: str | None = None
+    """PEM file with its private key."""
+    tls_client_ca: str | None = None
+    """PEM file with authorities whose clients are served (mutual TLS); null serves any client."""
+    insecure: bool = False
+    """Also speak plain text on addresses other than loopback."""
+    tokens: str | None = None
+    """YAML file of bearer tokens: `a-long-secret: {name: acme, max_streams: 200, max_rate: 400}`."""
+    jwks: str | None = None
+    """File or https address of a JWKS: signed tokens (JWT) are taken too."""
+    jwks_audience: str | None = None
+    """What `aud` of signed tokens must be; null does not look."""
+    jwks_issuer: str | None = None
+    """What `iss` of signed tokens must be; null does not look."""
+    max_streams: Annotated[int, Meta(ge=0)] = 0
+    """Streams that a token without a limit of its own may have at once; 0 is no limit."""
+    max_rate: Annotated[float, Meta(ge=0)] = 0.0
+    """Seconds of audio a second that it may send over all its streams; more has to wait. 0 is no limit."""
+    max_message_bytes: Annotated[int, Meta(ge=4096, le=16777216)] = 1048576
+    """Longest message that is taken."""
+    queue_ms: Annotated[int, Meta(ge=100, le=60000)] = 2000
+    """A stream ends when so much audio waits for a client that does not read."""
+    idle_timeout_s: Positive = 60.0
+    """A stream ends when its client has sent nothing for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +194,7 @@ class Config:
 
     ng: NgConfig = field(default_factory=NgConfig)
     admin: AdminConfig = field(default_factory=AdminConfig)
+    grpc: GrpcConfig = field(default_factory=GrpcConfig)
     interfaces: dict[str, InterfaceConfig] = field(default_factory=lambda: {"default": InterfaceConfig()})
     media: MediaConfig = field(default_factory=MediaConfig)
     calls: CallsConfig = field(default_factory=CallsConfig)

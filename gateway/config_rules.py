@@ -6,7 +6,7 @@ Each error begins with the key's path; `gateway.config_file` puts file or variab
 import ipaddress
 from collections.abc import Iterator
 
-from gateway.config import Config, EngineConfig, InterfaceConfig
+from gateway.config import Config, EngineConfig, GrpcConfig, InterfaceConfig
 from gateway.errors import ConfigError
 
 
@@ -34,6 +34,7 @@ def _problems(config: Config) -> Iterator[str]:
     for index, text in enumerate(config.ng.listen):
         yield from _listen(f"ng.listen[{index}]", text, "127.0.0.1:2223")
     yield from _listen("admin.listen", config.admin.listen, "127.0.0.1:8080")
+    yield from _grpc(config.grpc)
     for path, networks in (("ng.allow", config.ng.allow), ("admin.allow", config.admin.allow)):
         if not networks:
             yield f"{path}: found an empty list, so nobody would be answered; expected networks such as 127.0.0.0/8"
@@ -60,6 +61,24 @@ def _triton(engine: EngineConfig) -> Iterator[str]:
         yield f"engine.model_version: found {version[:60]!r}, expected a number in quotes, or nothing for the newest"
     if engine.kind == "triton" and engine.model.endswith((".yaml", ".yml")):
         yield "engine.model: found a card, but Triton serves only models of models/; expected a name such as standard"
+
+
+def _grpc(grpc: GrpcConfig) -> Iterator[str]:
+    if (grpc.tls_certificate is None) != (grpc.tls_key is None):
+        yield "grpc.tls_certificate: TLS takes both tls_certificate and tls_key, or none of them"
+    if grpc.tls_client_ca is not None and grpc.tls_certificate is None:
+        yield "grpc.tls_client_ca: mutual TLS takes tls_certificate and tls_key too"
+    if grpc.listen is None:
+        return
+    problems = list(_listen("grpc.listen", grpc.listen, "127.0.0.1:50051"))
+    yield from problems
+    if problems or grpc.tls_certificate is not None or grpc.insecure:
+        return
+    if not ipaddress.ip_address(host_port(grpc.listen)[0]).is_loopback:
+        yield (
+            f"grpc.listen: {grpc.listen} is no loopback address, and audio and tokens would be read by others; "
+            f"expected tls_certificate and tls_key, or insecure: true"
+        )
 
 
 def _listen(path: str, text: str, example: str) -> Iterator[str]:

@@ -4,7 +4,8 @@ The table owns what a leg takes from outside and gives it back; `calls` decides 
 `orders`, in the order in which it must go.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from msgspec.structs import replace
@@ -13,8 +14,19 @@ from gateway.call import Call
 from gateway.errors import CallerError
 from gateway.leases import Leases
 from gateway.legs import Leg, Ports, Stats
-from gateway.messages import LEG_STATS, CloseLeg, Command, Detected, Latched, Lease, OpenLeg, UpdateLeg
+from gateway.messages import LEG_STATS, CloseLeg, Command, Detected, Latched, Lease, LegSpec, OpenLeg, UpdateLeg
 from gateway.parties import Party
+
+
+class Owner(Protocol):
+    """Who a leg belongs to: a call, or a stream that ends in the control plane."""
+
+    call_id: str
+    worker: int
+    latched: bool
+
+    def specs(self) -> Iterable[tuple[Leg, LegSpec]]:
+        """The present description of every leg."""
 
 
 class Order(NamedTuple):
@@ -31,7 +43,7 @@ class LegTable:
 
     def __init__(self, ports: Ports, leases: Leases) -> None:
         self.ports, self.leases = ports, leases
-        self._legs: dict[tuple[int, int], tuple[Call, Leg]] = {}
+        self._legs: dict[tuple[int, int], tuple[Owner, Leg]] = {}
         self._orders: list[Order] = []
 
     def take_orders(self) -> list[Order]:
@@ -62,13 +74,23 @@ class LegTable:
             self.ports.close(pair, now)
             raise
 
+    def attach(self, owner: Owner, leg: Leg) -> None:
+        """A leg whose sockets and lease its owner has got itself; see `detach`."""
+        self._legs[owner.worker, leg.lease.slot] = (owner, leg)
+
+    def detach(self, owner: Owner, leg: Leg) -> None:
+        """End such a leg, and its lease; the sockets stay its owner's."""
+        self._orders.append(Order(owner.worker, CloseLeg(leg.lease)))
+        self.leases.give_back(owner.worker, leg.lease)
+        del self._legs[owner.worker, leg.lease.slot]
+
     def mark(self, call: Call, tos: int) -> None:
         """Set the TOS byte of all that the call sends."""
         call.tos = tos
         for leg in call.legs():
             self.ports.mark(leg.pair, tos)
 
-    def tell(self, call: Call) -> None:
+    def tell(self, call: Owner) -> None:
         """Orders for every leg whose description has changed."""
         for leg, spec in call.specs():
             if leg.told is None:
@@ -116,7 +138,7 @@ class LegTable:
         self.tell(call)
         return call.call_id
 
-    def _holder(self, worker: int, lease: Lease) -> tuple[Call, Leg] | tuple[None, None]:
+    def _holder(self, worker: int, lease: Lease) -> tuple[Owner, Leg] | tuple[None, None]:
         """Whose lease this is, if it is not an old one."""
         call, leg = self._legs.get((worker, lease.slot), (None, None))
         return (call, leg) if call is not None and leg is not None and leg.lease == lease else (None, None)

@@ -3,6 +3,8 @@
 Used by the `file` command, which must find the pauses itself, and by the demo, which knows them.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -30,7 +32,11 @@ def find_pauses(pcm: Floats, rate_hz: int) -> Bools:
 
     Returns bool [whole 20 ms frames].
     """
-    levels = frame_levels_db(pcm, rate_hz)
+    return quiet_frames(frame_levels_db(pcm, rate_hz))
+
+
+def quiet_frames(levels: npt.NDArray[np.float64]) -> Bools:
+    """See `find_pauses`. levels: float64 [frames], in dB; returns bool [frames]."""
     if not len(levels):
         return np.zeros(0, np.bool_)
     quiet = levels <= np.percentile(levels, FLOOR_PERCENTILE) + PAUSE_MARGIN_DB
@@ -47,3 +53,23 @@ def change_db(before: Floats, after: Floats, frames: Bools, rate_hz: int) -> flo
         return float("nan")
     powers = [np.mean(10 ** (frame_levels_db(pcm, rate_hz)[: len(frames)][frames] / 10)) for pcm in (before, after)]
     return float(10 * np.log10(powers[1] / powers[0]))
+
+
+def snr_db(before: Sequence[float], after: Sequence[float], shift: int) -> tuple[float, float] | None:
+    """Signal-to-noise ratio before and after, estimated: noise is what pauses have, signal what the rest has more.
+
+    before, after: mean squares of frames of 10 ms; `after` is `shift` frames behind. None without pauses or speech.
+    """
+    powers = [np.asarray(before[: len(after) - shift]), np.asarray(after[shift:])]
+    length = min(map(len, powers))
+    floor = 10 ** (FLOOR_DB / 10)
+    first, second = (np.maximum(power[:length], floor) for power in powers)
+    pauses = quiet_frames(10 * np.log10(first))
+    if not pauses.any() or pauses.all():
+        return None
+    noises = [np.mean(power[pauses]) for power in (first, second)]
+    signals = [
+        max(np.mean(power[~pauses]) - noise, floor) for power, noise in zip((first, second), noises, strict=True)
+    ]
+    ratios = [float(10 * np.log10(signal / noise)) for signal, noise in zip(signals, noises, strict=True)]
+    return ratios[0], ratios[1]

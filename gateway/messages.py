@@ -108,6 +108,8 @@ class LegSpec(msgspec.Struct, frozen=True, kw_only=True):
     bypass: str = "auto"
     latched: bool = False
     """A fax or modem was heard in this call: its audio passes untouched to the end."""
+    noted: bool = False
+    """Its packets have room for notes of what became of each frame: see `gateway.protocol.stream_packet`."""
 
 
 class OpenLeg(msgspec.Struct, frozen=True, tag=True):

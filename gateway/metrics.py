@@ -102,6 +102,10 @@ class Metrics:
         """A gauge that is read when Prometheus asks; name without prefix."""
         Gauge(f"{PREFIX}{name}", text, registry=self.registry).set_function(read)
 
+    def streams_ended(self, counts: Counts[str]) -> None:
+        """Streams that have ended, as they are counted elsewhere."""
+        self.registry.register(StreamCollector(counts))
+
     def legs_by_worker(self, workers: int, read: Callable[[int], float]) -> None:
         """The gauge of legs in each worker."""
         gauge = Gauge(f"{PREFIX}legs", "Legs, by worker", ("worker",), registry=self.registry)
@@ -131,6 +135,21 @@ class Metrics:
     def render(self) -> bytes:
         """The text that Prometheus scrapes."""
         return generate_latest(self.registry)
+
+
+class StreamCollector(Collector):
+    """Turns the counts of ended streams into a metric."""
+
+    def __init__(self, counts: Counts[str]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Called by the registry at each scrape."""
+        name, text = f"{PREFIX}streams_ended", "Streams (gRPC and HTTP) that ended, by gRPC status"
+        family = CounterMetricFamily(name, text, labels=("status",))
+        for status, count in self._counts.items():
+            family.add_metric((status,), count)
+        yield family
 
 
 class WorkerCollector(Collector):

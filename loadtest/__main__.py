@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from loadtest import codecs, gpu, renew, report
 from loadtest.capacity import PARTS, Capacity, Options, to_stderr
 from loadtest.ng import NgError
 from loadtest.peers import PeerError
+from loadtest.streams import HEAD, STAGES, measure
 
 DESCRIPTION = """\
 How many legs does one media core hold? Starts the gateway as a black box with its media worker on one core, places
@@ -61,12 +63,48 @@ Exit codes: 0 measured; 1 no such device, or a package is missing; 2 wrong usage
 RENEW = "write what was measured into gateway/capacity.json, for `denoise-gateway plan`"
 
 
+GRPC_DESCRIPTION = """\
+How many real-time streams does the gateway carry over gRPC? Starts it with one control process and one media process,
+and a client in a process of its own; prints the round trip of frames beside the algorithmic delay, and what each
+process took of a core.
+"""
+GRPC_EPILOG = """\
+A stage holds when nothing is lost and the 99th percentile of the round trip is at most 35 ms. The client speaks just
+enough HTTP/2 by itself: grpc.aio would take as much of the machine as the server.
+
+examples:
+  python -m loadtest grpc                                          80 streams of 10 ms, 300 of 60 ms, 300 multiplexed
+  python -m loadtest grpc --streams 100 --frame-ms 20              one stage
+  python -m loadtest grpc --streams 300 --frame-ms 20 --mux        the same over one DenoiseMux
+  python -m loadtest grpc --streams 100 --frame-ms 20 --uploads 20 live streams beside uploads
+
+Exit codes: 0 measured; 1 the gateway did not start or broke; 2 wrong usage.
+"""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     options = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     status: int = options.run(options)
     return status
+
+
+def streams(options: argparse.Namespace) -> int:
+    """The stages over gRPC."""
+    chosen = ((options.streams, options.frame_ms, options.mux),) if options.streams else STAGES
+    print(HEAD)
+    try:
+        stages = []
+        for number, frame_ms, mux in chosen:
+            stages.append(measure(number, frame_ms, mux, options.seconds or 10, options.uploads))
+            print(stages[-1].line(), flush=True)
+    except (PeerError, RuntimeError) as fault:
+        print(f"loadtest: {fault}", file=sys.stderr)
+        return 1
+    if options.json:
+        options.json.write_text(json.dumps([asdict(stage) for stage in stages], indent=2) + "\n")
+    return 0
 
 
 def capacity(options: argparse.Namespace) -> int:
@@ -187,6 +225,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    command.set_defaults(run=capacity)
     command.add_argument("--legs", type=_legs, metavar="N", help="only this stage, in each part")
     command.add_argument("--seconds", type=_seconds, metavar="S", help="measured seconds of a stage (10)")
     command.add_argument("--limit-ms", type=float, default=20.0, metavar="MS", help="p99 of the added delay (20)")
@@ -212,6 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--model", default=EngineConfig().model, help="that it ran with (the gateway's default)")
     command.set_defaults(run=written)
     _triton_parser(commands)
+    _grpc_parser(commands)
     return parser
 
 
@@ -233,6 +273,25 @@ def _gpu_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     command.add_argument("--renew", action="store_true", help=RENEW)
     command.set_defaults(run=on_gpu)
+
+
+def _grpc_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "grpc",
+        help="real-time streams over gRPC, and their round trip",
+        description=GRPC_DESCRIPTION,
+        epilog=GRPC_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=streams)
+    command.add_argument("--streams", type=int, metavar="N", help="only this stage")
+    command.add_argument("--frame-ms", type=int, choices=range(10, 61, 10), default=10, metavar="MS", help="10 to 60")
+    command.add_argument("--mux", action="store_true", help="all streams over one DenoiseMux")
+    command.add_argument(
+        "--uploads", type=int, default=0, metavar="N", help="so many uploads beside, as fast as they go"
+    )
+    command.add_argument("--seconds", type=_seconds, metavar="S", help="measured seconds of a stage (10)")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
 
 
 def _triton_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -140,6 +140,10 @@ class Gateway:
         shed = sum(float(value) for name, _, value in samples if name == "legs_shed")
         return Reading(media_cpu_s, time.monotonic(), seconds, frames["wet"], frames["dry"], shed)
 
+    def cpu_s(self) -> tuple[float, float]:
+        """CPU time of the control process and of the media worker."""
+        return processes.cpu_s(self._process.pid), processes.cpu_s(self.worker)
+
     def rss_mb(self) -> tuple[float, float]:
         """Of the media worker, and of all processes."""
         pids = [self._process.pid, *processes.descendants(self._process.pid)]

@@ -16,6 +16,7 @@ from gateway import call_report
 from gateway.calls import Calls, UnknownCallError
 from gateway.config import AdminConfig
 from gateway.control.allow import AllowList, host_and_port
+from gateway.control.rest import Rest
 from gateway.control.workers import Workers
 from gateway.errors import CallerError
 from gateway.metrics import Metrics
@@ -37,8 +38,14 @@ class Admin:
     """The handlers."""
 
     def __init__(
-        self, calls: Calls, workers: Workers, metrics: Metrics, clock: Callable[[], float] = time.monotonic
+        self,
+        calls: Calls,
+        workers: Workers,
+        metrics: Metrics,
+        rest: Rest | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._rest = rest
         self._calls, self._workers, self._metrics, self._clock = calls, workers, metrics, clock
 
     def application(self, allow: AllowList) -> web.Application:
@@ -50,6 +57,8 @@ class Admin:
         app.router.add_get("/calls", self.list_calls)
         app.router.add_get("/calls/{call_id}", self.show_call)
         app.router.add_patch("/calls/{call_id}", self.change_call)
+        if self._rest is not None:
+            app.router.add_post("/v1/denoise", self._rest.denoise)
         return app
 
     async def health(self, request: web.Request) -> web.Response:
@@ -158,7 +167,7 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
     except UnicodeDecodeError:
         return web.json_response({"error": "The body is no UTF-8", "hint": HINT}, status=400)
     except web.HTTPException as error:
-        hint = "/healthz, /readyz, /metrics, /calls and /calls/{call-id} are here"
+        hint = "/healthz, /readyz, /metrics, /calls, /calls/{call-id} and POST /v1/denoise are here"
         return web.json_response({"error": error.reason, "hint": hint}, status=error.status)
 
 

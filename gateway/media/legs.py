@@ -43,6 +43,8 @@ class Legs:
         """Detectors decide what is left alone (`bypass: auto`)."""
         self.control = np.zeros((slots, 2), np.float32)
         """The engine's `control`: smallest gain, keep music."""
+        self.noted = np.zeros(slots, np.bool_)
+        """Packets carry notes: a stream that ends in the control plane."""
         self.opened = np.zeros(slots, np.int64)
         """Grows with every leg: the newest legs are the first to be shed."""
         self._serial = 0
@@ -65,6 +67,7 @@ class Legs:
         self.delayed[slot] |= spec.denoise
         self.wanted[slot] = spec.denoise and spec.level > 0 and spec.bypass != "on"
         self.detecting[slot] = spec.bypass == "auto"
+        self.noted[slot] = spec.noted
         self.control[slot] = smallest_gain(spec.level), float(spec.keep_music)
 
     def close(self, slot: int) -> None:
@@ -76,6 +79,7 @@ class Legs:
         self._map_payloads(slot, ())
         self.delayed[slot] = False
         self.wanted[slot] = False
+        self.noted[slot] = False
 
     def holds(self, slot: int, generation: int) -> bool:
         """Whether the lease is the row's present one."""

@@ -18,7 +18,7 @@ from gateway.media.streams import ACCEPT, HOLD, LATE, Admitted, Arrivals, Ints, 
 from gateway.media.voice import Voice
 from gateway.media.wave import Wave
 from gateway.messages import LegSpec
-from gateway.protocol import rtp
+from gateway.protocol import rtp, stream_packet
 
 ROW_BYTES = 2048
 """Longest datagram taken, with room to spare above an Ethernet frame."""
@@ -39,6 +39,7 @@ class Group(NamedTuple):
     begin: int
     end: int
     """Columns of the slab."""
+    frames: int
     wave: Wave
 
 
@@ -141,8 +142,10 @@ class Pipeline:
 
     def _finish_groups(self) -> None:
         groups, self._groups = self._groups, []
-        for rows, begin, end, wave in groups:
+        for rows, begin, end, frames, wave in groups:
             self.slab[rows, begin:end] = self.voice.finish(wave)
+            if self.legs.noted[self.slots[rows]].any():
+                self._note(self.slots[rows], rows, begin, frames)
 
     def _rejoin(self, count: int, now: float) -> int:
         """Lay held packets behind the received ones."""
@@ -234,9 +237,17 @@ class Pipeline:
             begun = self.voice.begin(
                 int(codec[first]), slots, packets.timestamp[group], gap[group], fresh, self.slab[rows, offset:end]
             )
-            self._groups.append(Group(rows, offset, end, begun))
+            frames = (end - offset) // self.legs.codecs[codec[first]].frame_bytes
+            self._groups.append(Group(rows, offset, end, frames, begun))
             if not self.voice.remotes:
                 self._finish_groups()
+
+    def _note(self, slots: Ints, rows: Ints, offset: int, frames: int) -> None:
+        """Tell the streams among these what became of their frames."""
+        which = self.legs.noted[slots]
+        if frames <= stream_packet.MAX_FRAMES and offset == stream_packet.payload_at(frames):
+            noted, voice = slots[which], self.voice
+            stream_packet.note(self.slab, rows[which], voice.codes[noted, :frames], voice.probabilities[noted, :frames])
 
     def _late(self, packets: Arrivals, i: int, codec_index: int) -> None:
         """A packet behind its successors goes dry, with its own 10 ms unknown: no state is rewound."""

@@ -29,12 +29,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Port:
     """One socket of a leg."""
 
-    __slots__ = ("connected", "latching", "recv_into", "rtcp", "slot", "sock")
+    __slots__ = ("connected", "latching", "paired", "recv_into", "rtcp", "slot", "sock")
 
     def __init__(self, sock: socket.socket, slot: int, rtcp: bool, latching: Latching) -> None:
         self.sock, self.slot, self.rtcp, self.latching = sock, slot, rtcp, latching
         self.recv_into = sock.recv_into
-        self.connected = False
+        self.paired = sock.family == socket.AF_UNIX
+        """One end of a socketpair, whose other end the control plane has: connected for ever."""
+        self.connected = self.paired
 
     def connect(self, address: Address) -> None:
         """Let the kernel drop strangers from now on."""
@@ -43,6 +45,8 @@ class Port:
 
     def disconnect(self) -> None:
         """Hear everyone again; the local port stays bound."""
+        if self.paired:
+            return
         unspecified = bytes(28)  # sockaddr of family AF_UNSPEC
         _libc.connect(self.sock.fileno(), unspecified, len(unspecified))
         self.connected = False

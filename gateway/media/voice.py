@@ -17,6 +17,7 @@ from gateway.media.codecs import Codec
 from gateway.media.legs import Legs
 from gateway.media.wave import Heard, Wave, mix, survivors
 from gateway.messages import DETECTORS, Reason
+from gateway.protocol.stream_packet import MAX_FRAMES
 
 Bytes = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
@@ -66,6 +67,9 @@ class Voice:
         """Frames of all legs since the start, by `Reason`; those that were denoised have none."""
         self.latches: list[int] = []
         """Legs that the detectors have latched, for the caller to take."""
+        self.codes = np.zeros((n, MAX_FRAMES), np.uint8)
+        """`Reason` of each frame of the last packet, of legs with notes; beside it what the network heard."""
+        self.probabilities = np.zeros((n, MAX_FRAMES, 4), np.float32)
         self.total_spoilt = 0
         """Rows that the network gave no numbers for."""
 
@@ -154,7 +158,7 @@ class Voice:
         self.wet[slots] = 0.0
         self.ear.skip(slots, np.full(len(slots), frames))
         if frames:
-            self._count(slots, np.repeat(why[:, None], frames, axis=1))
+            self._count(slots, np.repeat(why[:, None], frames, axis=1), None)
 
     def _follow(
         self, index: int, codec: Codec, slots: Ints, timestamps: Ints, gaps: Ints, fresh: Bools, size: int
@@ -274,7 +278,7 @@ class Voice:
         dried = np.flatnonzero(codes.any(axis=1) | (self.wet[slots] < 1.0))
         late = self._late(codec, slots[dried], pcm[dried])
         self._keep(codec, slots, pcm)
-        self._count(slots, codes)
+        self._count(slots, codes, result)
         if result is None:
             return dry
         clean = result.frames
@@ -332,8 +336,12 @@ class Voice:
         stream = np.concatenate([self.tail_pcm[slots, self.tail_pcm.shape[1] - delay :], pcm], axis=1)
         return stream[:, : pcm.shape[1]]
 
-    def _count(self, slots: Ints, codes: Codes) -> None:
+    def _count(self, slots: Ints, codes: Codes, result: Result | None) -> None:
         """codes: uint8 [n, k]"""
+        frames = min(codes.shape[1], MAX_FRAMES)
+        if self._legs.noted[slots].any():
+            self.codes[slots, :frames] = codes[:, :frames]
+            self.probabilities[slots, :frames] = 0.0 if result is None else result.probabilities[:, :frames]
         wet = (codes == Reason.NONE).sum(axis=1)
         self.frames_wet[slots] += wet
         self.frames_dry[slots] += codes.shape[1] - wet

@@ -1,0 +1,1 @@
+"""Generated from proto/denoise.proto by `make proto`; see there."""

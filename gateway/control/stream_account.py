@@ -1,0 +1,146 @@
+"""Who asks: bearer tokens from a file or signed by somebody we know (JWKS), and what each may use.
+
+A token file is YAML, one token a key:
+
+    # who may ask, and how much
+    a-long-secret: {name: acme, max_streams: 200, max_rate: 400}
+
+A JSON Web Token (RFC 7519) is checked against the keys of a JWKS (RFC 7517), a file or an https address; `sub` is its
+name, and the claims `max_streams` and `max_rate` its limits.
+"""
+
+import asyncio
+import hmac
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jwt
+import yaml
+
+from gateway.config import GrpcConfig
+from gateway.control.stream_errors import StreamError
+from gateway.control.stream_pace import Pace
+from gateway.errors import ConfigError
+
+ALGORITHMS = ["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512", "EdDSA"]
+"""Only asymmetric ones: a public key must never be taken for a secret."""
+RATE_BURST_S = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """What one token uses and may use."""
+
+    name: str
+    max_streams: int = 0
+    """At once; 0 is no limit."""
+    max_rate: float = 0.0
+    """Seconds of audio a second, over all its streams; 0 is no limit."""
+    streams: int = 0
+    pace: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pace = Pace(self.max_rate, RATE_BURST_S)
+
+    def enter(self) -> None:
+        """One stream more; raises StreamError."""
+        if self.max_streams and self.streams >= self.max_streams:
+            message = f"{self.name} has {self.streams} streams, all it may: end some, or ask for a higher max_streams"
+            raise StreamError("RESOURCE_EXHAUSTED", message)
+        self.streams += 1
+
+    def leave(self) -> None:
+        """One stream less."""
+        self.streams -= 1
+
+
+class Accounts:
+    """All accounts."""
+
+    def __init__(self, config: GrpcConfig) -> None:
+        """Raises ConfigError when a file cannot be used."""
+        self._config = config
+        self._tokens = read_tokens(config) if config.tokens else {}
+        self._keys = jwks(config.jwks) if config.jwks else None
+        self._by_name: dict[str, Account] = {}
+        self.open = not (self._tokens or self._keys)
+        """Nobody needs a token."""
+        self._everybody = Account("everybody", config.max_streams, config.max_rate)
+
+    async def of(self, authorization: str | None) -> Account:
+        """The account of a request's `authorization`; raises StreamError."""
+        if self.open:
+            return self._everybody
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise StreamError("UNAUTHENTICATED", "no token: send the metadata 'authorization: Bearer TOKEN'")
+        for known, account in self._tokens.items():
+            if hmac.compare_digest(known.encode(), token.encode()):
+                return account
+        if self._keys is None:
+            raise StreamError("UNAUTHENTICATED", "the token is not known: ask the operator of the gateway for one")
+        return self._account(await self._verified(token, self._keys))
+
+    async def _verified(self, token: str, keys: "jwt.PyJWKClient | jwt.PyJWKSet") -> dict[str, Any]:
+        try:
+            if isinstance(keys, jwt.PyJWKClient):
+                key = await asyncio.to_thread(keys.get_signing_key_from_jwt, token)
+            else:
+                key = keys[jwt.get_unverified_header(token).get("kid", "")]
+            claims: dict[str, Any] = jwt.decode(
+                token, key.key, ALGORITHMS, audience=self._config.jwks_audience, issuer=self._config.jwks_issuer,
+                options={"require": ["exp", "sub"], "verify_aud": self._config.jwks_audience is not None},
+            )  # fmt: skip
+        except (jwt.PyJWTError, KeyError, ValueError, TypeError) as error:
+            raise StreamError("UNAUTHENTICATED", f"the token is not valid ({error}): get a new one") from None
+        return claims
+
+    def _account(self, claims: dict[str, Any]) -> Account:
+        """Accounts of signed tokens live as long as they have streams."""
+        name = str(claims["sub"])[:128]
+        account = self._by_name.get(name)
+        if account is None:
+            self._by_name = {key: old for key, old in self._by_name.items() if old.streams}
+            limits = (claims.get("max_streams"), claims.get("max_rate"))
+            streams = limits[0] if isinstance(limits[0], int) else self._config.max_streams
+            rate = float(limits[1]) if isinstance(limits[1], int | float) else self._config.max_rate
+            account = self._by_name[name] = Account(name, streams, rate)
+        return account
+
+
+def read_tokens(config: GrpcConfig) -> dict[str, Account]:
+    """The token file; raises ConfigError."""
+    path = Path(config.tokens or "")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"grpc.tokens: {path}: {getattr(error, 'strerror', None) or 'not valid YAML'}") from None
+    if not isinstance(tree, dict) or not tree:
+        raise ConfigError(f"grpc.tokens: {path}: expected lines such as 'a-long-secret: {{name: acme}}'")
+    return {str(token): _known(path, number, limits, config) for number, (token, limits) in enumerate(tree.items())}
+
+
+def _known(path: Path, number: int, limits: object, config: GrpcConfig) -> Account:
+    """One token's account. Messages do not name the token: it is a secret."""
+    limits = {} if limits is None else limits
+    right: dict[object, tuple[type, ...]] = {"name": (str,), "max_streams": (int,), "max_rate": (int, float)}
+    if not isinstance(limits, dict) or any(not isinstance(limits[key], right.get(key, ())) for key in limits):
+        raise ConfigError(f"grpc.tokens: {path}: token {number + 1}: expected name, max_streams, max_rate, or nothing")
+    return Account(
+        limits.get("name", f"token {number + 1}"),
+        limits.get("max_streams", config.max_streams),
+        float(limits.get("max_rate", config.max_rate)),
+    )
+
+
+def jwks(place: str) -> "jwt.PyJWKClient | jwt.PyJWKSet":
+    """The keys at an https address, fetched when they are needed, or in a file; raises ConfigError."""
+    if place.startswith("https://"):
+        return jwt.PyJWKClient(place, cache_keys=True, timeout=5)
+    try:
+        return jwt.PyJWKSet.from_dict(json.loads(Path(place).read_text(encoding="utf-8")))
+    except (OSError, ValueError, jwt.PyJWTError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"grpc.jwks: {place}: {reason}; expected a JWKS file or an https address") from None

@@ -1,0 +1,115 @@
+"""How many real-time streams does the gateway carry over gRPC? The stages of `python -m loadtest grpc`.
+
+The gateway runs as a black box with one control process and one media process; the client is a process of its own.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+
+from loadtest import processes
+from loadtest.peers import HOST, Gateway
+from loadtest.stream_client import Orders
+
+LIMIT_MS = 35.0
+WARM_S = 2.0
+STAGES = ((80, 10, False), (300, 60, False), (300, 20, True))
+"""Streams, milliseconds a frame, multiplexed."""
+HEAD = "streams  frame  mode    round trip p50 / p99 / p99.9 ms    lost  control  media  client  verdict"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One measurement."""
+
+    streams: int
+    frame_ms: int
+    mux: bool
+    seconds: float
+    frames: int
+    lost: int
+    late_sends: int
+    blocked: int
+    ended: int
+    percentiles_ms: list[float]
+    control_cpu: float
+    """Share of a core, as the next two."""
+    media_cpu: float
+    client_cpu: float
+    uploads: int = 0
+    upload_rate: float = 0.0
+    """Seconds of audio a second, of all uploads together."""
+
+    @property
+    def holds(self) -> bool:
+        """Nothing lost, and within the limit."""
+        whole = not (self.lost or self.ended or self.blocked) and bool(self.percentiles_ms)
+        return whole and self.percentiles_ms[1] <= LIMIT_MS
+
+    def line(self) -> str:
+        """For a person to read."""
+        trip = " / ".join(f"{value:.1f}" for value in self.percentiles_ms) or "none came back"
+        verdict = "holds" if self.holds else "does not hold"
+        if self.late_sends > self.frames / 100:
+            verdict += f"; doubtful: {self.late_sends / self.frames:.0%} of the frames were sent more than 5 ms late"
+        with_uploads = f", beside {self.uploads} uploads at {self.upload_rate:.0f} x real time" if self.uploads else ""
+        return (
+            f"{self.streams:7}  {self.frame_ms:2} ms  {'mux' if self.mux else 'stream':6}  {trip:>33}  {self.lost:6}  "
+            f"{self.control_cpu:6.0%}  {self.media_cpu:5.0%}  {self.client_cpu:5.0%}  {verdict}{with_uploads}"
+        )
+
+
+def measure(streams: int, frame_ms: int, mux: bool, seconds: float, uploads: int = 0) -> Stage:
+    """Start a gateway, run one stage, stop it. Raises PeerError when it does not start, RuntimeError when it breaks."""
+    media_core, _, _ = processes.cores()
+    port = processes.free_port(socket.SOCK_STREAM)
+    gateway = Gateway(media_core, streams + uploads + 8, {"grpc": {"listen": f"{HOST}:{port}"}})
+    sender = start_uploads(port, uploads) if uploads else None
+    try:
+        orders = Orders(HOST, port, streams, frame_ms, seconds, WARM_S, mux)
+        client = subprocess.Popen(
+            [sys.executable, "-m", "loadtest.stream_client"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert client.stdin is not None and client.stdout is not None
+        client.stdin.write(json.dumps(asdict(orders)) + "\n")
+        client.stdin.flush()
+        client.stdout.readline()
+        before = gateway.cpu_s()
+        client.stdout.readline()
+        after = gateway.cpu_s()
+        text, _ = client.communicate(timeout=60)
+        if client.returncode:
+            raise RuntimeError(f"the client broke\n{gateway.log()}")
+    finally:
+        rate = end_uploads(sender) if sender is not None else 0.0
+        gateway.stop()
+    found = json.loads(text)
+    span, cpu_s = found.pop("seconds"), found.pop("cpu_s")
+    control, media = ((late - early) / span for early, late in zip(before, after, strict=True))
+    return Stage(streams, frame_ms, mux, span, **found, control_cpu=control, media_cpu=media,
+                 client_cpu=cpu_s / span, uploads=uploads, upload_rate=rate)  # fmt: skip
+
+
+def start_uploads(port: int, uploads: int) -> "subprocess.Popen[str]":
+    """Clients that send as fast as they may, in a process of their own that yields to the others."""
+    sender = subprocess.Popen(
+        [sys.executable, "-m", "loadtest.upload_client", f"{HOST}:{port}", str(uploads)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=yielding,
+    )  # fmt: skip
+    assert sender.stdout is not None
+    sender.stdout.readline()
+    return sender
+
+
+def yielding() -> None:
+    """Called in a child: others go before it."""
+    os.nice(10)
+
+
+def end_uploads(sender: "subprocess.Popen[str]") -> float:
+    """Stop them; returns the seconds of audio a second they have got through."""
+    text, _ = sender.communicate("stop\n", timeout=30)
+    return float(text)
