@@ -5,6 +5,7 @@ signal stops at once. Media processes end with this one, however it ends: they s
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import time
@@ -190,6 +191,8 @@ async def run(config: Config, on_ready: Callable[[Listening], None]) -> int:
     try:
         if not await first(gateway.start(), signals.drain.wait()):
             return 0
+        gc.collect()
+        gc.freeze()  # modules and tables stay: looking through them again and again would hold up streams
         on_ready(gateway.listening())
         await signals.drain.wait()
         await first(gateway.drain(), signals.stop.wait())
