@@ -24,7 +24,8 @@ Precision = Literal["fp32", "bf16"]
 Arrays = Mapping[str, np.ndarray]
 PCM_SCALE = 32768.0
 SIZES = tuple(sorted({*(1 << i for i in range(6, 19)), 49152, 98304, 163840, 204800}))
-"""Rows of the batches that are prepared, powers of two and some between; a batch is padded to the next one."""
+"""Rows of the batches that are prepared, powers of two and some between; a batch is padded to the next one, or to
+all slots."""
 
 
 class Product:
@@ -147,7 +148,7 @@ class DeviceNetwork:
 
     def prepare(self, rows: int) -> Batch:
         """The batch that so many rows go into, made on its first use (slow: do it before the first call)."""
-        size = min((size for size in SIZES if size >= rows), default=rows)
+        size = min((size for size in (*SIZES, self.slots) if size >= rows), default=rows)
         if size not in self._batches:
             self._batches[size] = Batch(self, size)
         return self._batches[size]
