@@ -81,14 +81,15 @@ examples:
 
 
 EXPORT_EPILOG = """\
-Writes each model at both rates: config.pbtxt, and a version with the graph and the Python backend's model.py. The state
-of all calls stays on the device, a row a slot; a media worker is one sequence. Then start a server on the folder, and
-set engine.kind to triton and engine.endpoints (docs/triton.md). Triton's Python needs onnxruntime, for GPUs
-onnxruntime-gpu.
+Writes each model at both rates: config.pbtxt, and a version with the network and the Python backend's model.py. The
+state of all calls stays on the device, a row a slot; a media worker is one sequence. Then start a server on the folder,
+and set engine.kind to triton and engine.endpoints (docs/triton.md). Triton's Python needs onnxruntime, for GPUs
+onnxruntime-gpu; with --runtime torch it needs torch instead.
 
 examples:
   denoise-gateway export-triton repository                                   light and standard, for CPUs
   denoise-gateway export-triton repository --device gpu --gpus 0,1 --rows 100000
+  denoise-gateway export-triton repository --runtime torch --device gpu      torch with CUDA graphs, in bfloat16
   denoise-gateway export-triton repository --model standard --version 2      beside version 1, if that is there
   deploy/triton/local.sh repository --grpc-port 8001                         the real server, without Docker or GPU
 """
@@ -228,12 +229,14 @@ def export_triton(options: argparse.Namespace) -> int:
     from gateway.denoise.triton.export import Precision, Repository, write
 
     models = tuple(dict.fromkeys(options.model or ("light", "standard")))
-    if options.device == "gpu" and options.precision == "card":
+    if options.device == "gpu" and options.runtime == "onnx" and options.precision == "card":
         raise CallerError("--precision card: GPUs have none of the int8 products; expected float32 or bfloat16")
-    precision: Precision = options.precision or ("float32" if options.device == "gpu" else "card")
-    repository = Repository(models, options.device, options.gpus, options.rows, options.version, precision)
+    on_gpu: Precision = "bfloat16" if options.runtime == "torch" else "float32"
+    precision: Precision = options.precision or (on_gpu if options.device == "gpu" else "card")
+    gpus, rows, version = options.gpus, options.rows, options.version
+    repository = Repository(models, options.device, gpus, rows, version, precision, options.runtime)
     for place in write(options.folder, repository):
-        print(f"{place}: version {options.version}, {options.rows} rows on the {options.device}")
+        print(f"{place}: version {version}, {rows} rows on the {options.device} with {options.runtime}, {precision}")
     return 0
 
 
@@ -289,7 +292,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--precision",
         choices=("card", "float32", "bfloat16"),
-        help="of products; card: as in models/",
+        help="of products; card: as in models/ (CPU: card; GPU: float32, with torch bfloat16)",
+    )
+    command.add_argument(
+        "--runtime", choices=("onnx", "torch"), default="onnx", help="what Triton's Python runs the network in (onnx)"
     )
     command.add_argument("--version", type=whole(1, 1_000_000), default=1, metavar="N", help="of the models (1)")
     return parser

@@ -163,7 +163,7 @@ def on_triton(options: argparse.Namespace) -> int:
     from loadtest import triton
 
     try:
-        triton.report(options.model, options.slots, options.rounds, options.json)
+        triton.report(options.model, options.slots, options.rounds, options.runtime, options.json)
     except (RuntimeError, subprocess.CalledProcessError) as error:
         print(f"loadtest: {error}", file=sys.stderr)
         return 1
@@ -299,12 +299,16 @@ def _triton_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         "triton",
         help="what NVIDIA Triton on this machine's CPU adds to a batch",
         description="Starts the real tritonserver (deploy/triton/local.sh) and measures batches there and embedded.",
-        epilog="example:\n  python -m loadtest triton --model standard_fp32 --slots 64,512",
+        epilog="examples:\n  python -m loadtest triton --model standard_fp32 --slots 64,512\n"
+        "  python -m loadtest triton --runtime torch              fetches torch for the server (0.2 GB or more)",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--model", default="light", metavar="NAME", help="of models/ (light)")
     command.add_argument("--slots", type=_sizes, default=(64, 256, 512), metavar="N,N", help="batches (64,256,512)")
     command.add_argument("--rounds", type=_seconds, default=300, metavar="N", help="of each batch (300)")
+    command.add_argument(
+        "--runtime", choices=("onnx", "torch"), default="onnx", help="what the server runs the network in (onnx)"
+    )
     command.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     command.set_defaults(run=on_triton)
 

@@ -1,8 +1,8 @@
 """How many streams does a GPU hold? Time of a step against the rows of its batch, without network or server around it.
 
-Two ways to run our network on a device: `torch` (`models/device_network.py`: 16-bit audio, any slots in any order, CUDA
-graphs) and `onnx` (ONNX Runtime with IO binding: float audio, all rows in order). Both keep every stream's state on the
-device, and both are timed from audio in the host's memory to audio in the host's memory.
+Two ways to run our network on a device: `torch` (`gateway/denoise/triton/device_network.py`: 16-bit audio, any slots in
+any order, CUDA graphs) and `onnx` (ONNX Runtime with IO binding: float audio, all rows in order). Both keep every
+stream's state on the device, and both are timed from audio in the host's memory to audio in the host's memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from models.device_network import DeviceNetwork
+    from gateway.denoise.triton.device_network import DeviceNetwork
 
 Step = Callable[[np.ndarray], np.ndarray]
 """int16 [rows, hop] -> int16 [rows, hop]"""
@@ -123,7 +123,7 @@ def _builder(device: str, model: str, path: str, slots: int) -> Callable[[int], 
     arrays = weights.read(FOLDER / f"{model}.onnx")
     if path == "onnx":
         return lambda rows: _onnx_step(weights.float_graph(arrays).SerializeToString(), device, rows)
-    from models.device_network import DeviceNetwork
+    from gateway.denoise.triton.device_network import DeviceNetwork
 
     network = DeviceNetwork(arrays, slots, device, "bf16" if path == "torch-bf16" else "fp32")
     return lambda rows: (_torch_step(network, rows), network.hop)

@@ -13,8 +13,8 @@ import numpy as np
 import soundfile
 import soxr
 
+from gateway.denoise.triton.device_network import DeviceNetwork, Precision
 from models import weights
-from models.device_network import DeviceNetwork, Precision
 from models.metrics import pesq_score
 from models.runtime import session
 

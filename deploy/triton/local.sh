@@ -2,11 +2,15 @@
 # Runs NVIDIA's real tritonserver on a machine without GPU or Docker: the one that the wheel nvidia-pytriton carries
 # (server 2.x with the Python backend only). For tests and trials; production runs NVIDIA's image (compose.yaml).
 #
-#     deploy/triton/local.sh REPOSITORY [options of tritonserver]      runs in the foreground until it is ended
-#     deploy/triton/local.sh --setup                                   only fetches what it needs, once (0.3 GB)
+#     deploy/triton/local.sh [--torch] REPOSITORY [options of tritonserver]   runs in the foreground until it is ended
+#     deploy/triton/local.sh [--torch] --setup                                only fetches what it needs, once (0.3 GB)
 #
-# example:
+# --torch      fetches torch too, for what `export-triton --runtime torch` wrote: 0.2 GB where pip finds a build for CPUs
+#              (PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu), else several GB with libraries for GPUs
+#
+# examples:
 #     denoise-gateway export-triton out/repository && deploy/triton/local.sh out/repository --grpc-port 8001
+#     denoise-gateway export-triton out/torch --runtime torch && deploy/triton/local.sh --torch out/torch
 #
 # TRITON_HOME  where it is kept (.triton beside the Makefile)
 # PYTHON       3.8 to 3.13 with its shared library; its models run in it (python3)
@@ -15,11 +19,17 @@ set -euo pipefail
 SERVER="nvidia-pytriton==0.7.0"
 # The backend hands out empty tensors, without an error, when it meets NumPy 2.
 PACKAGES=("numpy<2" "onnxruntime>=1.20")
+TORCH="torch==2.13.0"
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 home="${TRITON_HOME:-$root/.triton}"
 python="${PYTHON:-python3}"
 
+torch=false
+if [ "${1:-}" = --torch ]; then
+    torch=true
+    shift
+fi
 if [ $# -eq 0 ] || [ "$1" = --help ]; then
     sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
     exit 0
@@ -37,9 +47,9 @@ setup() {
     rm -rf "$home"
     mkdir -p "$home"
     "$python" -m venv "$home/venv"
-    "$home/venv/bin/pip" install -q --disable-pip-version-check "${PACKAGES[@]}"
+    "$home/venv/bin/python" -m pip install -q --disable-pip-version-check "${PACKAGES[@]}"
     # Not installed: its requirements clash with a current tritonclient.
-    "$home/venv/bin/pip" download -q --disable-pip-version-check --no-deps -d "$home" "$SERVER"
+    "$home/venv/bin/python" -m pip download -q --disable-pip-version-check --no-deps -d "$home" "$SERVER"
     "$python" -m zipfile -e "$home"/nvidia_pytriton-*.whl "$home/wheel"
     rm "$home"/nvidia_pytriton-*.whl
     local server="$home/wheel/pytriton/tritonserver"
@@ -52,6 +62,10 @@ mkdir -p "$(dirname "$home")"
 exec 9>"$home.lock" # two at a time would tear the folder from each other
 flock 9
 [ "$(cat "$home/ready" 2>/dev/null)" = "$version" ] || setup
+if $torch && ! ls "$home"/venv/lib/python"$version"/site-packages/torch-*.dist-info/RECORD >/dev/null 2>&1; then
+    echo "local.sh: fetching $TORCH into $home ..." >&2
+    "$home/venv/bin/python" -m pip install -q --disable-pip-version-check "$TORCH" "${PACKAGES[@]}"
+fi
 exec 9>&-
 [ "$1" != --setup ] || exit 0
 

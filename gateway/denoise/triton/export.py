@@ -1,7 +1,8 @@
-"""Writes a model repository for Triton: configuration, the Python backend's model, and graphs that keep their state.
+"""Writes a model repository for Triton: configuration, the Python backend's model, and networks that keep their state.
 
 A graph of `models/` takes a row of state for each row of audio. Here it is wrapped so that the state of all calls is
-one matrix, read and written at the rows of the batch; bound to the same memory on both ends it stays where it is.
+one matrix, read and written at the rows of the batch; bound to the same memory on both ends it stays where it is. For
+torch the graph's arrays are written, beside the file that computes with them.
 """
 
 import json
@@ -10,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from gateway.denoise.engines import RATES_HZ, graph_path, model_name
 from gateway.denoise.ort import Card, read_card
-from gateway.denoise.triton import WIRE
+from gateway.denoise.triton import WIRE, arrays
 from gateway.denoise.triton.whole import in_floats
 from gateway.errors import CallerError
 
@@ -23,6 +26,7 @@ WORKERS = 256
 
 
 Precision = Literal["card", "float32", "bfloat16"]
+Runtime = Literal["onnx", "torch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,9 @@ class Repository:
     """Slots that the workers of an instance have together."""
     version: int = 1
     precision: Precision = "card"
-    """Of the products: `card` is as in models/, mostly int8; GPUs need `float32` or `bfloat16`."""
+    """Of the products: `card` is as in models/, mostly int8; ONNX Runtime on GPUs needs `float32` or `bfloat16`."""
+    runtime: Runtime = "onnx"
+    """What runs the network in Triton's Python."""
 
 
 def write(folder: Path, repository: Repository) -> list[Path]:
@@ -59,12 +65,30 @@ def _write_model(place: Path, graph: Path, repository: Repository) -> Path:
     version = place / str(repository.version)
     try:
         version.mkdir(parents=True, exist_ok=True)
-        (version / "graph.onnx").write_bytes(stateful(graph, card, repository.precision))
-        shutil.copyfile(Path(__file__).with_name("model.py"), version / "model.py")
+        (_write_arrays if repository.runtime == "torch" else _write_graph)(version, graph, repository.precision)
+        _copy("model.py", version)
         (place / "config.pbtxt").write_text(configuration(place.name, card, repository), encoding="utf-8")
     except OSError as error:
         raise CallerError(f"cannot write {error.filename}: {error.strerror}") from None
     return place
+
+
+def _write_graph(version: Path, graph: Path, precision: Precision) -> None:
+    (version / "graph.onnx").write_bytes(stateful(graph, read_card(graph), precision))
+
+
+def _write_arrays(version: Path, graph: Path, precision: Precision) -> None:
+    try:
+        found = arrays.read(graph)
+    except ValueError as error:
+        raise CallerError(f"--runtime torch: {error}; --runtime onnx takes any graph with a card") from None
+    stored: dict[str, Any] = arrays.in_float(found) if precision == "float32" else found
+    np.savez(version / "weights.npz", **stored)
+    _copy("device_network.py", version)
+
+
+def _copy(name: str, version: Path) -> None:
+    shutil.copyfile(Path(__file__).with_name(name), version / name)
 
 
 def stateful(path: Path, card: Card, precision: Precision, imitate: bool = False) -> bytes:
@@ -74,7 +98,7 @@ def stateful(path: Path, card: Card, precision: Precision, imitate: bool = False
     ONNX Runtime's ScatterND writes only the rows when both matrices are the same memory. A fresh stream reads a row
     that is always zero. imitate: see `whole`.
     """
-    onnx = _onnx()
+    onnx = arrays.onnx()
     model = onnx.load(str(path))
     graph = model.graph
     if precision != "card":
@@ -110,7 +134,8 @@ def configuration(name: str, card: Card, repository: Repository) -> str:
     outputs = {"BATCH": ("INT64", [2]), "PCM": ("INT16", [-1, hop]), "PROB": ("FP32", [-1, 4])}
     parameters = {
         "wire": WIRE, "rate": card.rate, "hop": hop, "delay": card.delay, "state": card.state,
-        "rows": repository.rows, "sha256": card.sha256,
+        "rows": repository.rows, "runtime": repository.runtime, "precision": repository.precision,
+        "sha256": card.sha256,
     }  # fmt: skip
     gpus = f"gpus: {list(repository.gpus)}" if repository.device == "gpu" else ""
     return "\n".join(
@@ -140,11 +165,3 @@ def configuration(name: str, card: Card, repository: Repository) -> str:
 def _tensor(kind: str, name: str, type_name: str, dims: list[int], ragged: bool = False) -> str:
     more = " allow_ragged_batch: true" if ragged else ""
     return f'{kind} [{{ name: "{name}" data_type: TYPE_{type_name} dims: {json.dumps(dims)}{more} }}]'
-
-
-def _onnx() -> Any:
-    try:
-        import onnx
-    except ImportError:
-        raise CallerError("export-triton needs the package onnx: pip install denoise-gateway[triton]") from None
-    return onnx

@@ -16,7 +16,6 @@ import secrets
 import time
 
 import numpy as np
-import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
 FRAMES = 64
@@ -85,14 +84,15 @@ class TritonPythonModel:
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         self.hop, self.width, self.capacity = (int(parameters[key]) for key in ("hop", "state", "rows"))
         folder = os.path.join(args["model_repository"], args["model_version"])
-        on_gpu = args["model_instance_kind"] == "GPU"
-        device = int(args["model_instance_device_id"]) if on_gpu else 0
-        self.network = Network(os.path.join(folder, "graph.onnx"), self.capacity, self.width, on_gpu, device)
+        gpu = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
+        if parameters["runtime"] == "torch":
+            self.network = TorchNetwork(folder, self.capacity, parameters["precision"], gpu)
+        else:
+            self.network = GraphNetwork(os.path.join(folder, "graph.onnx"), self.capacity, self.width, gpu)
         self.blocks = {}
         for rows in WARM_ROWS:
             rows = min(rows, self.capacity)
-            zeros = np.zeros((rows, self.hop), np.float32)
-            self.network.step(np.arange(rows), zeros, np.ones((rows, 2), np.float32))
+            self.network.step(np.arange(rows), np.zeros((rows, self.hop), np.int16), np.ones((rows, 2), np.float32))
         self.network.clear(np.arange(min(WARM_ROWS[-1], self.capacity)))
 
     def execute(self, requests):
@@ -149,26 +149,32 @@ class TritonPythonModel:
     def run(self, batches):
         """Advance every row by its frames; fills `clean` and `prob` of each batch."""
         rows, counts, control, reset, pcm = (
-            np.concatenate([getattr(batch, name) for batch in batches])
+            joined([getattr(batch, name) for batch in batches])
             for name in ("matrix_rows", "counts", "control", "reset", "pcm")
         )
-        begins = np.cumsum(counts) - counts
-        clean, prob = np.zeros_like(pcm), np.zeros((len(pcm), 4), np.float32)
         if reset.any():
             self.network.clear(rows[reset])
-        for frame in range(int(counts.max()) if len(counts) else 0):
-            on = np.flatnonzero(counts > frame)
-            at = begins[on] + frame
-            made, prob[at] = self.network.step(rows[on], pcm[at].astype(np.float32) / np.float32(SCALE), control[on])
-            spoilt = ~np.isfinite(made.sum(axis=1))
-            if spoilt.any():
-                made[spoilt] = 0.0
-                prob[at[spoilt]] = np.nan
-                self.network.clear(rows[on][spoilt])
-            clean[at] = np.clip(np.rint(made * np.float32(SCALE)), -32768, 32767).astype(np.int16)
+        if len(rows) == len(pcm) > 0:  # a frame of each
+            clean, prob = self.step(rows, pcm, control)
+        else:
+            clean, prob = np.zeros_like(pcm), np.zeros((len(pcm), 4), np.float32)
+            begins = np.cumsum(counts) - counts
+            for frame in range(int(counts.max()) if len(counts) else 0):
+                on = np.flatnonzero(counts > frame)
+                at = begins[on] + frame
+                clean[at], prob[at] = self.step(rows[on], pcm[at], control[on])
         ends = np.cumsum([len(batch.pcm) for batch in batches])
         for batch, end in zip(batches, ends, strict=True):
             batch.clean, batch.prob = clean[end - len(batch.pcm) : end], prob[end - len(batch.pcm) : end]
+
+    def step(self, rows, pcm, control):
+        """One frame of these rows; those without numbers are silent, have probabilities of NaN, and begin anew."""
+        clean, prob = self.network.step(rows, pcm, control)
+        spoilt = np.isnan(prob[:, 0])
+        if spoilt.any():
+            clean[spoilt] = 0
+            self.network.clear(rows[spoilt])
+        return clean, prob
 
     def answer(self, made):
         if not isinstance(made, Batch):
@@ -178,19 +184,27 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, value[None]) for name, value in tensors])
 
 
-class Network:
+def joined(arrays):
+    """One array of all; the only one as it is."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+class GraphNetwork:
     """A graph whose state matrix is bound in place, on the CPU or a GPU: the rows of a batch never leave the device."""
 
-    def __init__(self, path, rows, width, on_gpu, device):
+    def __init__(self, path, rows, width, gpu):
+        """gpu: its number; None is the CPU."""
+        import onnxruntime as ort
+
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.enable_mem_pattern = False  # batch sizes vary
         options.log_severity_level = 3
-        providers = [("CUDAExecutionProvider", {"device_id": device})] if on_gpu else []
+        providers = [] if gpu is None else [("CUDAExecutionProvider", {"device_id": gpu})]
         self.session = ort.InferenceSession(path, options, providers=[*providers, "CPUExecutionProvider"])
-        if on_gpu and "CUDAExecutionProvider" not in self.session.get_providers():
+        if gpu is not None and "CUDAExecutionProvider" not in self.session.get_providers():
             raise RuntimeError("this Python's onnxruntime has no CUDA: pip install onnxruntime-gpu, or export for cpu")
-        place = ("cuda" if on_gpu else "cpu", device)
+        place = ("cpu", 0) if gpu is None else ("cuda", gpu)
         self.matrix = ort.OrtValue.ortvalue_from_numpy(np.zeros((rows + 1, width), np.float32), *place)
         self.zero = rows  # this row is never written
         self.fresh = np.ones(rows, np.bool_)  # rows whose stream has not begun: whatever they hold is not read
@@ -200,10 +214,12 @@ class Network:
         self.fresh[rows] = True
 
     def step(self, rows, pcm, control):
-        """One frame of these rows: float32 [n, hop] and [n, 2]. Returns float32 [n, hop] and [n, 4]."""
+        """One frame of these rows: int16 [n, hop] and float32 [n, 2]. Returns int16 [n, hop] and float32 [n, 4], NaN
+        in rows without numbers."""
         binding = self.session.io_binding()
         read = np.where(self.fresh[rows], self.zero, rows)
-        feeds = {"pcm": pcm, "control": control, "read": read, "write": rows[:, None]}
+        samples = np.multiply(pcm, np.float32(1 / SCALE), dtype=np.float32)
+        feeds = {"pcm": samples, "control": control, "read": read, "write": rows[:, None]}
         for name, value in feeds.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(value))
         binding.bind_ortvalue_input("matrix", self.matrix)
@@ -212,5 +228,59 @@ class Network:
         binding.bind_output("prob")
         self.session.run_with_iobinding(binding)
         self.fresh[rows] = False
-        _, clean, prob = binding.get_outputs()
+        _, clean, prob = (output.numpy() for output in binding.get_outputs())
+        if not np.isfinite(clean.sum() + prob.sum()):  # the sum of a row costs three times as much
+            spoilt = ~np.isfinite(clean.sum(axis=1) + prob.sum(axis=1))
+            clean[spoilt], prob[spoilt] = 0.0, np.nan
+        clean *= np.float32(SCALE)
+        np.rint(clean, out=clean)
+        if clean.max() > 32767 or clean.min() < -32768:
+            np.clip(clean, -32768, 32767, out=clean)
+        return clean.astype(np.int16), prob
+
+
+class TorchNetwork:
+    """The network of `device_network.py` beside this file: CUDA graphs of padded batches on a GPU, eager on the CPU."""
+
+    def __init__(self, folder, rows, precision, gpu):
+        """gpu: its number; None is the CPU."""
+        try:
+            import torch
+        except ImportError:
+            raise RuntimeError(
+                "this Python has no torch: install it (deploy/triton/local.sh --setup --torch), "
+                "or write the repository with export-triton --runtime onnx"
+            ) from None
+        from device_network import SIZES, DeviceNetwork
+
+        with np.load(os.path.join(folder, "weights.npz")) as stored:
+            arrays = dict(stored)
+        products = "bf16" if precision == "bfloat16" else "fp32"
+        self.torch, self.gpu = torch, gpu
+        self.fresh = np.ones(rows, np.bool_)  # rows whose stream has not begun
+        if gpu is None:
+            torch.set_num_threads(1)  # an instance is a core, as with the graph
+        elif not torch.cuda.is_available():
+            raise RuntimeError("this Python's torch finds no CUDA device: install a torch for it, or export for cpu")
+        else:
+            torch.cuda.set_device(gpu)
+        self.network = DeviceNetwork(arrays, rows, "cpu" if gpu is None else f"cuda:{gpu}", products)
+        if gpu is not None:  # every batch that can come is captured before the first call
+            for size in [size for size in SIZES if size < rows] + [rows]:
+                self.network.prepare(size)
+
+    def clear(self, rows):
+        """These rows begin a new stream."""
+        self.fresh[rows] = True
+
+    def step(self, rows, pcm, control):
+        """See `GraphNetwork.step`."""
+        reset = self.fresh[rows]
+        self.fresh[rows] = False
+        if self.gpu is not None:
+            clean, prob = self.network.prepare(len(rows)).run(rows, pcm, control, reset)
+            return clean.copy(), prob.copy()  # the next batch is written over them
+        inputs = (rows, pcm, control, reset[:, None].astype(np.float32))
+        with self.torch.inference_mode():
+            clean, prob = self.network.advance(*(self.torch.tensor(value) for value in inputs))
         return clean.numpy(), prob.numpy()

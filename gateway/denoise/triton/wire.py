@@ -54,6 +54,8 @@ class Batch:
     control: Floats
     places: tuple[npt.NDArray[np.intp], ...]
     """For each part, int [n, k]: where its frames are in `pcm`; -1 beyond a row's count."""
+    whole: bool = False
+    """One part, every row of which has all frames: `pcm` as it is."""
 
 
 def merge(parts: list[Part]) -> Batch:
@@ -82,7 +84,7 @@ def merge(parts: list[Part]) -> Batch:
 def _whole(part: Part) -> Batch:
     n, k, hop = part.frames.shape
     place = np.arange(n * k).reshape(n, k)
-    return Batch(part.slots, part.counts, to_int16(part.frames.reshape(n * k, hop)), part.control, (place,))
+    return Batch(part.slots, part.counts, to_int16(part.frames.reshape(n * k, hop)), part.control, (place,), whole=True)
 
 
 def to_int16(pcm: Floats) -> npt.NDArray[np.int16]:
@@ -142,11 +144,16 @@ def answer(message: Any, batch_id: int, batch: Batch) -> Answer:
     probabilities = _tensor(message, "PROB", (1, total, 4))[0]
     clean = pcm.astype(np.float32)
     clean *= np.float32(1 / SCALE)
-    spoilt = ~np.isfinite(probabilities).all(axis=1)
-    if spoilt.any():
-        clean[spoilt] = np.nan
-    results = tuple(Result(clean[place], np.array(probabilities[place])) for place in batch.places)
-    return Answer(int(names[1]), results, bool(spoilt.any()))
+    finite = np.isfinite(probabilities)
+    spoilt = not finite.all()
+    if spoilt:
+        clean[~finite.all(axis=1)] = np.nan
+    if batch.whole:
+        n, k = batch.places[0].shape
+        results: tuple[Result, ...] = (Result(clean.reshape(n, k, hop), probabilities.reshape(n, k, 4).copy()),)
+    else:
+        results = tuple(Result(clean[place], probabilities[place]) for place in batch.places)
+    return Answer(int(names[1]), results, spoilt)
 
 
 def _tensor(message: Any, name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:

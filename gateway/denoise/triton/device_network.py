@@ -1,8 +1,8 @@
 """Our network in torch, one 10 ms frame of all its streams at a time, with every stream's memory on the device.
 
-For GPUs, and for servers that own one: this file needs only torch and NumPy, and the arrays that `models.weights`
-writes, so it can be copied to where neither the gateway nor this package is installed. Audio comes and goes as 16 bits,
-each product runs once for all rows, torch.compile fuses what lies between products, and a batch size is one CUDA graph
+For GPUs, and for servers that own one: this file needs only torch and NumPy, and what `arrays.read` gives, so it can be
+copied to where no gateway is installed: `export-triton --runtime torch` does. Audio comes and goes as 16 bits, each
+product runs once for all rows, torch.compile fuses what lies between products, and a batch size is one CUDA graph
 between pinned buffers.
 
 Two precisions. `fp32` does what the embedded engine does: int8 networks round the inputs of products to codes, and sums
@@ -23,8 +23,9 @@ from torch import Tensor
 Precision = Literal["fp32", "bf16"]
 Arrays = Mapping[str, np.ndarray]
 PCM_SCALE = 32768.0
-SIZES = (64, 256, 1024, 4096, 8192, 16384, 32768, 49152, 65536, 98304, 131072, 163840, 204800, 262144)
-"""Rows of the batches that are prepared; a batch is padded to the next one."""
+SIZES = tuple(sorted({*(1 << i for i in range(6, 19)), 49152, 98304, 163840, 204800}))
+"""Rows of the batches that are prepared, powers of two and some between; a batch is padded to the next one, or to
+all slots."""
 
 
 class Product:
@@ -79,7 +80,10 @@ class Network:
 
     def frame(self, pcm: Tensor, control: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """One frame of n streams: int16 [n, hop], float32 [n, 2] (smallest gain, keep music) and the parts of their
-        state -> (int16 [n, hop], float32 [n, 4] probabilities, state)."""
+        state -> (int16 [n, hop], float32 [n, 4] probabilities, state).
+
+        Rows without numbers have probabilities of NaN.
+        """
         past, tail, level, before, gains, *memories = state
         heard = torch.cat([past, pcm.float() / PCM_SCALE], dim=1)
         cosine, sine = self.analysed(heard)
@@ -93,6 +97,8 @@ class Network:
         gain = torch.maximum(gains, control[:, :1])
         parts = torch.cat([cosine * gain, sine * gain], dim=1) @ self.table["synthesis"]
         clean = (parts[:, : self.hop] + tail) * PCM_SCALE
+        numbers = torch.isfinite(clean.sum(dim=1, keepdim=True) + head.sum(dim=1, keepdim=True))
+        head = torch.where(numbers, head, torch.nan)
         clean = torch.round(clean).clamp(-PCM_SCALE, PCM_SCALE - 1).to(torch.int16)
         return clean, head, [heard[:, self.hop :], parts[:, self.hop :], level, features, gains, *memories]
 
@@ -142,7 +148,7 @@ class DeviceNetwork:
 
     def prepare(self, rows: int) -> Batch:
         """The batch that so many rows go into, made on its first use (slow: do it before the first call)."""
-        size = min((size for size in SIZES if size >= rows), default=rows)
+        size = min((size for size in (*SIZES, self.slots) if size >= rows), default=rows)
         if size not in self._batches:
             self._batches[size] = Batch(self, size)
         return self._batches[size]
@@ -166,8 +172,8 @@ class DeviceNetwork:
 
     def advance(self, slots: Tensor, pcm: Tensor, control: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
         """`step` on tensors of the device; what is captured. reset: float32 [n, 1], 1 begins anew."""
-        keep = 1 - reset
-        state = [part.index_select(0, slots) * keep for part in self.state]
+        fresh = reset > 0  # filled rather than multiplied: what a spoilt stream left is no number
+        state = [part.index_select(0, slots).masked_fill(fresh, 0.0) for part in self.state]
         clean, head, state = self._frame(pcm, control, state)
         for part, rows in zip(self.state, state, strict=True):
             part.index_copy_(0, slots, rows)

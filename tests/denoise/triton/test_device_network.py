@@ -10,11 +10,11 @@ import soundfile
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("onnx")
 
+from gateway.denoise.triton.device_network import DeviceNetwork, Precision  # noqa: E402
 from models import weights  # noqa: E402
-from models.device_network import DeviceNetwork, Precision  # noqa: E402
 from models.runtime import session  # noqa: E402
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 NETWORKS = ("light_8k", "standard_8k", "light_16k", "standard_16k")
 STEP = 1 / 32768
 """Answers come as 16-bit samples."""
@@ -147,6 +147,19 @@ def test_arrays_survive_a_file_and_other_graphs_are_refused(tmp_path):
 
 def test_it_imports_nothing_of_ours():
     """A Triton server gets this file alone."""
-    source = (ROOT / "models/device_network.py").read_text()
+    source = (ROOT / "gateway/denoise/triton/device_network.py").read_text()
     imported = [line.split()[1] for line in source.splitlines() if line.startswith(("import ", "from "))]
     assert {name.split(".")[0] for name in imported} == {"__future__", "collections", "typing", "numpy", "torch"}
+
+
+def test_a_stream_that_has_no_numbers_says_so_and_begins_anew():
+    net, pcm = DeviceNetwork(arrays("light_8k"), 8, "cpu", "fp32"), speech(80)
+    spoilt, slots = np.array([[np.nan, 1], [LEAST_GAIN, 1]], np.float32), np.arange(2)
+    _, prob = net.step(slots, pcm[:2, 0], spoilt, np.ones(2, bool))
+    assert np.isnan(prob[0]).all() and np.isfinite(prob[1]).all()
+    net.step(slots, pcm[:2, 1], np.full((2, 2), np.nan, np.float32), np.zeros(2, bool))
+    other = DeviceNetwork(arrays("light_8k"), 8, "cpu", "fp32")
+    for t in range(2, 9):
+        reset = np.full(2, t == 2)
+        ours, theirs = (each.step(slots, pcm[:2, t], control(2), reset)[0].copy() for each in (net, other))
+        np.testing.assert_array_equal(ours, theirs)
