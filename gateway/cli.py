@@ -6,6 +6,7 @@ so that `--help` and `check-config` answer at once.
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -100,10 +101,16 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = options.run
     try:
-        return command(options)
+        code = command(options)
+        sys.stdout.flush()
+        return code
     except GatewayError as error:
         print(f"denoise-gateway: {error}", file=sys.stderr)
         return USAGE_ERROR
+    except BrokenPipeError:
+        # Whoever read the output has enough, as `head` has. At its end Python would flush into the closed pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 130
 
@@ -164,11 +171,11 @@ def signal_lines(signals: Sequence[Detection]) -> list[str]:
     """What was heard in a recording and left alone, for a person to read; the end of a sound takes its beginning's
     place."""
     lines = {}
-    for signal in signals:
-        until = f" to {signal.end / CLOCK_HZ:.2f}" if signal.end >= 0 else ""
-        channel = f" (channel {signal.slot // 2 + 1})" if signal.slot else ""
-        name = f"{signal.kind} {signal.value}".strip()
-        lines[signal.slot, signal.kind, signal.begin] = f"{name} from {signal.begin / CLOCK_HZ:.2f}{until} s{channel}"
+    for heard in signals:
+        until = f" to {heard.end / CLOCK_HZ:.2f}" if heard.end >= 0 else ""
+        channel = f" (channel {heard.slot // 2 + 1})" if heard.slot else ""
+        name = f"{heard.kind} {heard.value}".strip()
+        lines[heard.slot, heard.kind, heard.begin] = f"{name} from {heard.begin / CLOCK_HZ:.2f}{until} s{channel}"
     shown = [f"left alone: {line}" for line in list(lines.values())[:SIGNALS_SHOWN]]
     return [*shown, f"and {len(lines) - SIGNALS_SHOWN} more"] if len(lines) > SIGNALS_SHOWN else shown
 

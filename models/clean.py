@@ -103,15 +103,16 @@ def clean(name: str, samples: np.ndarray, folder: Path) -> np.ndarray:
 
 
 def main() -> None:
-    from models import data
+    from models import data, packages
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--packages", type=Path, default=packages.FOLDER)
     parser.add_argument("--cache", type=Path, default=data.CACHE)
     args = parser.parse_args()
-    noisy = [s for s in data.sources(args.data) if s.group.startswith(data.NOISY)]
+    noisy = [s for s in data.sources(args.data, args.packages) if s.group.startswith(data.NOISY)]
     for source in tqdm(noisy, desc="cleaning", mininterval=5):
-        clean(source.name, data.decode(source.path), args.cache / data.CLEANED)
+        clean(source.name, source.samples(), args.cache / data.CLEANED)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 The cache is one int16 file of 16 kHz mono samples a kind (speech, noise, music) and an index. Speech is
 kept only where it is clean enough to serve as a target: windows whose pauses lie well below their loud parts.
-`python -m models.data --cache FOLDER` builds it; noisy recordings of volunteers are cleaned on the way (`clean.py`).
+`python -m models.packages` and `python -m models.data --cache FOLDER` build it; noisy recordings of volunteers are
+cleaned on the way (`clean.py`).
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from tqdm import tqdm
 
-from models import clean
+from models import clean, packages
 from models.files import RATE, decode
 
 ASTERISK, MUSIC = Path("/usr/share/asterisk"), Path("/usr/share/games/wesnoth/1.16/data/core/music")
@@ -37,8 +40,13 @@ SPLIT = Path(__file__).with_name("split.json")
 CACHE = Path("/tmp/denoise-cache")
 CLEANED = "cleaned"
 """Folder of the cache that keeps what `models.clean` made."""
-NOISY = ("many_",)
+NOISY = ("many_", "tuxpaint_", "ktuberling_", "klettres_", "gcin_")
 """Groups, by their beginning, that are cleaned first."""
+PACKAGES_NAME, EFFECTS = "packages/", "effects_"
+EFFECT_S, LEAST_EFFECT = (0.015, 60.0), 100
+"""Effects last so long, and are louder than this, of 32768. Longer ones are mostly music."""
+EVENT_S = 2.5
+"""A noise shorter than this is one event: it is not repeated, but scattered among others of its kind."""
 WINDOW_S, FRAME = 3, 320
 STUDIO_DB = 38.0
 CLEAN_DB = {"cleaned_": 20.0, "es": 31.0, "fillets_cs": 33.0, "flemishguy": 34.0}
@@ -50,8 +58,12 @@ WEIGHTS = {
     "flemishguy_nl_m": 1.4, "digits_8k": 0.4, "es": 0.8, "ru": 0.8, "many_en": 0.25, "many_mycroft": 0.8,
     "fillets_cs_others": 0.4, "fillets_cs": 0.7, "fillets_nl_others": 0.6,
     "cleaned_many_en": 0.25, "cleaned_many_mycroft": 0.8,
+    "cleaned_tuxpaint": 0.3, "cleaned_ktuberling": 0.2, "cleaned_klettres": 0.1, "cleaned_gcin": 0.2, "festvox": 1.4,
 }  # fmt: skip
 """How often a group is drawn, by the beginning of its name; one phrase is one group in `many_en`."""
+
+NOISE_WEIGHTS = {"effects_keyboardsounds": 0.8, "effects_": 0.15}
+"""Likewise of a noise, against recordings of places."""
 
 
 class DataError(Exception):
@@ -60,30 +72,64 @@ class DataError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One audio file: its kind, its group (a speaker, a collection), and its name in the split."""
+    """One recording: its kind, its group (a speaker, a collection), its name in the split, its files (mostly one)."""
 
     kind: str
     group: str
     name: str
-    path: Path
+    paths: tuple[Path, ...]
+
+    def samples(self) -> np.ndarray:
+        """int16 at RATE; the files of one speaker with the pause between them that `clean.clips` looks for."""
+        pause = np.zeros(RATE // 4, np.int16)
+        parts = [part for path in self.paths for part in (self.read(path), pause)]
+        return np.concatenate(parts[:-1])
+
+    def read(self, path: Path) -> np.ndarray:
+        """One file; of a package's many, those that FFmpeg cannot read are left out."""
+        try:
+            return decode(path)
+        except av.FFmpegError:
+            if not self.name.startswith(PACKAGES_NAME):
+                raise
+            return np.zeros(0, np.int16)
 
 
-def sources(data: Path) -> Iterator[Source]:
-    """Every known file, held out or not. Raises DataError when recordings are missing."""
+def sources(data: Path, unpacked: Path) -> Iterator[Source]:
+    """Every known recording, held out or not. Raises DataError or PackageError when some are missing."""
     check_there(data)
+    yield from ours(data)
+    yield from of_packages(unpacked)
+
+
+def of_packages(unpacked: Path) -> Iterator[Source]:
+    """Volunteers' voices, a hundred short files at a time, and effects."""
+    spoken: dict[str, list[Path]] = {}
+    for found in packages.recordings(unpacked):
+        if found.voice:
+            spoken.setdefault(found.voice, []).append(found.path)
+        else:
+            name = f"{PACKAGES_NAME}{found.path.relative_to(unpacked)}"
+            yield Source("noise", f"effects_{found.package}", name, (found.path,))
+    for voice, paths in sorted(spoken.items()):
+        for at in range(0, len(paths), 100):
+            yield Source("speech", voice, f"{PACKAGES_NAME}{voice}_{at // 100:02d}", tuple(paths[at : at + 100]))
+
+
+def ours(data: Path) -> Iterator[Source]:
     for path in sorted((data / "speech").rglob("*.*")):
-        yield Source("speech", path.stem.rsplit("_", 1)[0], f"speech/{path.name}", path)
+        yield Source("speech", path.stem.rsplit("_", 1)[0], f"speech/{path.name}", (path,))
     for path in sorted((data / "noise").rglob("*.*")):
         if path.is_file():
-            yield Source("noise", path.parent.name, f"noise/{path.parent.name}/{path.name}", path)
+            yield Source("noise", path.parent.name, f"noise/{path.parent.name}/{path.name}", (path,))
     for path in sorted((ASTERISK / "sounds").rglob("*.g722")):
         language = path.relative_to(ASTERISK / "sounds").parts[0].split("_")[0]
-        yield Source("speech", language, f"asterisk/{path.relative_to(ASTERISK / 'sounds')}", path)
+        yield Source("speech", language, f"asterisk/{path.relative_to(ASTERISK / 'sounds')}", (path,))
     for path in sorted(FILLETS.rglob("*.ogg"), key=lambda path: (fillets_group(path), path)):
         if path.parent.name in ("cs", "nl"):
-            yield Source("speech", fillets_group(path), f"fillets/{path.relative_to(FILLETS)}", path)
+            yield Source("speech", fillets_group(path), f"fillets/{path.relative_to(FILLETS)}", (path,))
     for path in sorted([*(ASTERISK / "moh").glob("*.wav"), *MUSIC.glob("*.ogg")]):
-        yield Source("music", path.stem, f"music/{path.name}", path)
+        yield Source("music", path.stem, f"music/{path.name}", (path,))
 
 
 def check_there(data: Path) -> None:
@@ -104,11 +150,16 @@ def held_out(source: Source, split: dict[str, Any]) -> bool:
     """Whether evaluation owns this file: by its name, or by what is in it."""
     if reserved(source.name, split):
         return True
-    return hashlib.sha256(source.path.read_bytes()).hexdigest() in split.get("files", {}).values()
+    owned = split.get("files", {}).values()
+    return any(hashlib.sha256(path.read_bytes()).hexdigest() in owned for path in source.paths)
 
 
 def reserved(name: str, split: dict[str, Any]) -> bool:
     return any(name.startswith(prefix) for prefix in split["held_out"])
+
+
+def validates(name: str, split: dict[str, Any]) -> bool:
+    return any(name.startswith(prefix) for prefix in split["validation"])
 
 
 def load_split() -> dict[str, Any]:
@@ -117,9 +168,22 @@ def load_split() -> dict[str, Any]:
 
 
 def prepared(source: Source, cache: Path) -> np.ndarray:
-    """A source's samples, int16 at RATE, cleaned when they need it. Raises RivalError without the cleaner's wheel."""
-    samples = decode(source.path)
+    """A source's samples, int16 at RATE, cleaned when they need it; none where a package's file is no usable effect.
+
+    Raises RivalError without the cleaner's wheel.
+    """
+    if source.group.startswith(EFFECTS):
+        return trimmed(source.samples())
+    samples = source.samples()
     return clean.clean(source.name, samples, cache / CLEANED) if source.group.startswith(NOISY) else samples
+
+
+def trimmed(effect: np.ndarray) -> np.ndarray:
+    """An effect from its first to its last sound, or nothing when it is too short, too long or too quiet to be one."""
+    loud = np.flatnonzero(np.abs(effect.astype(np.int32)) > LEAST_EFFECT)
+    effect = effect[loud[0] : loud[-1] + 1] if len(loud) else effect[:0]
+    shortest, longest = EFFECT_S
+    return effect if shortest * RATE <= len(effect) <= longest * RATE else effect[:0]
 
 
 def clean_windows(samples: np.ndarray, least_db: float) -> np.ndarray:
@@ -144,19 +208,21 @@ def at_quantile(rows: np.ndarray, count: np.ndarray, q: float) -> np.ndarray:
     return rows[np.arange(len(rows)), at]
 
 
-def build_cache(data: Path, cache: Path) -> None:
+def build_cache(data: Path, unpacked: Path, cache: Path) -> None:
     """Decodes every file that is not held out. The index comes last, so that half a cache is never used.
 
     Raises DataError or RivalError when recordings or the cleaner are missing.
     """
     cache.mkdir(parents=True, exist_ok=True)
     split, index = load_split(), {"speech": [], "noise": [], "music": []}
-    found = [s for s in tqdm(list(sources(data)), desc="comparing with the split") if not held_out(s, split)]
+    found = [s for s in tqdm(list(sources(data, unpacked)), desc="comparing with the split") if not held_out(s, split)]
     for kind, entries in index.items():
         part, at = cache / f"{kind}.part", 0
         with part.open("wb") as file:
             for source in tqdm([s for s in found if s.kind == kind], desc=f"decoding {kind}", mininterval=5):
                 samples = prepared(source, cache)
+                if not len(samples):
+                    continue
                 samples.tofile(file)
                 group = f"cleaned_{source.group}" if source.group.startswith(NOISY) else source.group
                 entries.append({"group": group, "name": source.name, "start": at, "size": len(samples)})
@@ -168,21 +234,29 @@ def build_cache(data: Path, cache: Path) -> None:
 class Pools:
     """The cache, opened: random stretches of speech, noise and music. float32 -1..1 at 16 kHz.
 
+    `part` is `training`, or `validation` for the voices and noises that training leaves out.
     Raises DataError when there is anything in the cache that evaluation owns.
     """
 
-    def __init__(self, cache: Path, wide_only: bool) -> None:
+    def __init__(self, cache: Path, wide_only: bool, part: str = "training") -> None:
         index, split = json.loads((cache / "index.json").read_text()), load_split()
         for entry in (e for entries in index.values() for e in entries):
             if reserved(entry["name"], split):
                 raise DataError(f"{cache} holds {entry['name']}, which is for evaluation only: build the cache anew")
         self.samples = {k: np.memmap(cache / f"{k}.i16", np.int16, "r") for k in index}
+        for kind in ("speech", "noise"):
+            index[kind] = [e for e in index[kind] if validates(e["name"], split) == (part == "validation")]
         self.entries = {k: [e for e in v if not (wide_only and narrow(e))] for k, v in index.items()}
+        noises = self.entries["noise"]
+        self.entries["event"] = [e for e in noises if e["size"] < EVENT_S * RATE]
+        self.entries["noise"] = [e for e in noises if e["size"] >= EVENT_S * RATE]
+        self.samples["event"] = self.samples["noise"]
+        self.shares = {kind: even_shares(self.entries[kind]) for kind in ("noise", "event", "music")}
         self.starts = {g: self._speech_starts(g) for g in {e["group"] for e in self.entries["speech"]}}
         self.starts = {g: s for g, s in self.starts.items() if len(s)}
         self.groups = sorted(self.starts)
-        if not self.groups:
-            raise DataError(f"{cache} holds no clean speech: build the cache anew")
+        if not self.groups or not self.entries["event"]:
+            raise DataError(f"{cache} holds no clean speech, or no effects: build the cache anew")
         weights = np.array([by_prefix(WEIGHTS, g, 1.0) for g in self.groups])
         self.group_shares = weights / weights.sum()
 
@@ -201,10 +275,28 @@ class Pools:
 
     def stretch(self, rng: np.random.Generator, kind: str, size: int) -> np.ndarray:
         """A random stretch of a random file; a short file is repeated."""
-        entry = self.entries[kind][rng.integers(len(self.entries[kind]))]
+        entry = self.entries[kind][rng.choice(len(self.shares[kind]), p=self.shares[kind])]
         at = int(rng.integers(max(1, entry["size"] - size)))
         part = self.samples[kind][entry["start"] + at : entry["start"] + min(at + size, entry["size"])]
         return np.resize(part, size).astype(np.float32) / np.float32(32768)
+
+    def events(self, rng: np.random.Generator, count: int) -> list[np.ndarray]:
+        """Some short noises that lie beside each other in one package: doors, steps, keys of one keyboard."""
+        entries = self.entries["event"]
+        first = int(rng.choice(len(entries), p=self.shares["event"]))
+        near = [e for e in entries[max(0, first - count) : first + count] if e["group"] == entries[first]["group"]]
+        picked = [near[i] for i in rng.integers(len(near), size=count)]
+        return [
+            self.samples["event"][e["start"] : e["start"] + e["size"]].astype(np.float32) / np.float32(32768)
+            for e in picked
+        ]
+
+
+def even_shares(entries: list[dict[str, Any]]) -> np.ndarray:
+    """How often each entry is drawn, float64 [entries], 1 in all: a group's weight grows with the root of its size."""
+    sizes = Counter(e["group"] for e in entries)
+    weights = np.array([by_prefix(NOISE_WEIGHTS, e["group"], 1.0) * sizes[e["group"]] ** -0.5 for e in entries])
+    return weights / weights.sum()
 
 
 def by_prefix(table: dict[str, float], name: str, otherwise: float) -> float:
@@ -218,18 +310,20 @@ def narrow(entry: dict[str, str]) -> bool:
 def faded(samples: np.ndarray) -> np.ndarray:
     """float32 -1..1 with 5 ms ramps at both ends."""
     out = samples.astype(np.float32) / np.float32(32768)
-    ramp = np.linspace(0, 1, 80, dtype=np.float32)
-    out[:80] *= ramp
-    out[-80:] *= ramp[::-1]
+    edge = min(80, len(out) // 2)
+    ramp = np.linspace(0, 1, edge, dtype=np.float32)
+    out[:edge] *= ramp
+    out[len(out) - edge :] *= ramp[::-1]
     return out
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Decode the training audio into a cache.")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--packages", type=Path, default=packages.FOLDER, help="where models.packages unpacked them")
     parser.add_argument("--cache", type=Path, default=CACHE)
     args = parser.parse_args()
-    build_cache(args.data, args.cache)
+    build_cache(args.data, args.packages, args.cache)
 
 
 if __name__ == "__main__":

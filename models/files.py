@@ -17,7 +17,7 @@ def decode(path: Path, rate: int = RATE) -> np.ndarray:
     """Any audio file as int16 mono samples at `rate`."""
     options = {"format": "g722"} if path.suffix == ".g722" else {}
     resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
-    with av.open(str(path), **options) as container:
+    with av.open(str(path), metadata_errors="ignore", **options) as container:
         frames = [f for frame in container.decode(audio=0) for f in resampler.resample(frame)]
         frames += resampler.resample(None)
     return np.concatenate([f.to_ndarray().reshape(-1) for f in frames]) if frames else np.zeros(0, np.int16)

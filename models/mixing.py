@@ -26,6 +26,8 @@ from models.sources import Sources
 KIND_SHARES = {"noisy": 0.55, "clean": 0.15, "music": 0.12, "tone": 0.11, "noise": 0.07}
 KEEP_MUSIC, UNDISTURBED = 0.65, 0.8
 """How often music is to be kept, and how often music and tones come without noise."""
+QUIETEST_TONE_DBFS = -48
+"""Digits and modems are sent at levels at which nobody speaks (Q.24: DTMF from -36 dBm0 a tone)."""
 CODED = {8000: {"gsm": 0.03, "amr": 0.02, "opus_8k": 0.02}, 16000: {"g722": 0.08, "opus_16k": 0.04}}
 """How often the dear codecs are used; a few per cent are all that the cores can spare."""
 Example = tuple[np.ndarray, np.ndarray, np.float32, np.ndarray]
@@ -68,7 +70,8 @@ class Mixer:
         scene = self.scene(rng, str(rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values()))))
         silence = np.zeros(self.size, np.float32)
         mixture, target = total(scene.source, scene.noise, silence), total(scene.target, silence)
-        gain = from_db(rng.uniform(-35, -12)) / np.float32(max(augment.active_rms(mixture, self.rate), 1e-5))
+        quietest = QUIETEST_TONE_DBFS if scene.tone is not None and scene.speech is None else -35
+        gain = from_db(rng.uniform(quietest, -12)) / np.float32(max(augment.active_rms(mixture, self.rate), 1e-5))
         labels = self.labels(scene, gain)
         mixture, target = self.line(rng, mixture * gain, target * gain, scene.undisturbed)
         if scene.wanted is not None and rng.random() < 0.06:

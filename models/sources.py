@@ -17,7 +17,7 @@ from models.data import RATE, Pools
 
 SPEEDS = (0.82, 0.9, 0.95, 1.0, 1.0, 1.0, 1.05, 1.1, 1.2)
 MUSIC_SPEEDS = (0.95, 1.0, 1.0, 1.05)
-NOISE_SHARES = {"recorded": 0.5, "babble": 0.12, "crowd": 0.04, "coloured": 0.13, "made": 0.21}
+NOISE_SHARES = {"recorded": 0.36, "events": 0.22, "babble": 0.12, "crowd": 0.04, "coloured": 0.1, "made": 0.16}
 DEVICES = tuple(augment.DEVICES_DB)
 BANDED = {8000: 0.5, 16000: 0.15}
 """How often a sound comes through the narrow band of a telephone channel, by rate."""
@@ -82,8 +82,9 @@ class Sources:
     def one_noise(self, rng: Rng) -> np.ndarray:
         kind = rng.choice(list(NOISE_SHARES), p=list(NOISE_SHARES.values()))
         if kind == "recorded":
-            take = self.take(rng, SPEEDS)
-            return self.through_a_line(rng, self.pools.stretch(rng, "noise", take), "flat", True)
+            return self.recorded(rng)
+        if kind == "events":
+            return self.events(rng)
         if kind == "babble":
             return self.babble(rng, int(rng.integers(3, 9)))
         if kind == "crowd":
@@ -92,6 +93,26 @@ class Sources:
             return synthesis.make(rng, synthesis.any_name(rng), self.size, self.rate)
         out = augment.coloured_noise(rng, self.size, self.rate)
         return synthesis.unit(out * augment.modulation(rng, self.size, self.rate) if rng.random() < 0.4 else out)
+
+    def recorded(self, rng: Rng) -> np.ndarray:
+        take = self.take(rng, SPEEDS)
+        return self.through_a_line(rng, self.pools.stretch(rng, "noise", take), "flat", True)
+
+    def events(self, rng: Rng) -> np.ndarray:
+        """Short noises of one kind, sparse or dense, at distances that vary; now and then two kinds, or in a room."""
+        take = self.take(rng, SPEEDS)
+        out = np.zeros(take, np.float32)
+        for _ in range(1 + (rng.random() < 0.3)):
+            kinds = self.pools.events(rng, int(rng.integers(1, 9)))
+            gap = RATE * 0.06 * 40 ** rng.random()
+            at = int(rng.exponential(gap))
+            while at < take:
+                event = kinds[rng.integers(len(kinds))]
+                synthesis.place(out, event * from_db(rng.normal(0, 4)), at)
+                at += int(rng.exponential(gap) + 0.3 * gap)
+        if rng.random() < 0.3:
+            out = augment.convolve(out, augment.room(rng, RATE)[0])
+        return synthesis.unit(self.through_a_line(rng, out, "flat", True))
 
     def babble(self, rng: Rng, talkers: int) -> np.ndarray:
         """Several voices at once, from different distances."""

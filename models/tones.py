@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from models.augment import from_db
+
 Rng = np.random.Generator
 DTMF_ROWS, DTMF_COLUMNS = (697.0, 770.0, 852.0, 941.0), (1209.0, 1336.0, 1477.0, 1633.0)
 """Hertz; ITU-T Q.23."""
@@ -60,11 +62,17 @@ def dtmf(rng: Rng, size: int, rate: int) -> np.ndarray:
     out = np.zeros(size, np.float32)
     at, longest = int(rng.uniform(0, 0.5) * rate), rng.choice([0.3, 3.0])  # a digit may be held
     while at < size:
-        length = min(int(rng.uniform(0.05, longest) * rate), size - at)
-        low, high, twist = rng.choice(DTMF_ROWS), rng.choice(DTMF_COLUMNS), np.float32(rng.uniform(0.5, 1.6))
-        out[at : at + length] = 0.25 * (sine(length, low / rate) + twist * sine(length, high / rate))
-        at += length + int(rng.uniform(0.04, 0.6) * rate)
+        length = min(int(rng.uniform(0.035, longest) * rate), size - at)
+        low, high = rng.choice(DTMF_ROWS) * error(rng), rng.choice(DTMF_COLUMNS) * error(rng)
+        twist = from_db(rng.uniform(-10, 8))
+        out[at : at + length] = 0.5 / (1 + twist) * (sine(length, low / rate) + twist * sine(length, high / rate))
+        at += length + int(rng.uniform(0.035, 0.6) * rate)
     return out
+
+
+def error(rng: Rng) -> float:
+    """How far a sender's frequency is off: Q.24 lets it be 1.5 %."""
+    return 1 + rng.uniform(-0.018, 0.018) * (rng.random() < 0.7)
 
 
 def progress(rng: Rng, size: int, rate: int) -> np.ndarray:

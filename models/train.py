@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from models import data, growth, losses, mixing, network
+from models import data, growth, losses, mixing, network, packages
 from models.designs import DESIGNS
 from models.losses import Loss
 
@@ -148,6 +148,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, choices=(8000, 16000), default=8000)
     parser.add_argument("--minutes", type=float, default=30, help="of the whole run, earlier stretches counted in")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--packages", type=Path, default=packages.FOLDER, help="where models.packages unpacked them")
     parser.add_argument("--cache", type=Path, default=data.CACHE)
     parser.add_argument("--resume", action="store_true", help="go on from the model's checkpoint")
     parser.add_argument("--grow-from", type=Path, help="start from the checkpoint of a smaller network")
@@ -161,7 +162,7 @@ def main() -> None:
     if args.compile:
         compile_parts()
     if not (args.cache / "index.json").exists():
-        data.build_cache(args.data, args.cache)
+        data.build_cache(args.data, args.packages, args.cache)
     trainer = Trainer(args.model, args.rate, args.minutes, args.peak)
     if args.grow_from:
         trainer.grow_from(args.grow_from)

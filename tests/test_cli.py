@@ -159,6 +159,18 @@ def test_plans_that_cannot_be_are_one_line(capsys, tmp_path):
     assert "none.json: No such file" in complaint(capsys, "plan", "--calls", "1", "--figures", missing)
 
 
+def test_a_reader_that_has_enough_is_no_error():
+    run = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "plan", "--calls", "10000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    run.stdout.close()
+    assert run.wait(timeout=20) == 128 + signal.SIGPIPE
+    assert run.stderr.read() == ""
+
+
 def serve(**environ: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "gateway", "serve"],

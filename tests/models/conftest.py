@@ -24,7 +24,7 @@ def training_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, rng = tmp_path_factory.mktemp("cache"), np.random.default_rng(0)
     pools = {
         "speech": [voice(0, 30, 110), voice(1, 30, 210)],
-        "noise": [np.round(rng.normal(0, 2000, 20 * RATE)).astype(np.int16)],
+        "noise": [np.round(rng.normal(0, 2000, size)).astype(np.int16) for size in (20 * RATE, RATE // 3, RATE // 5)],
         "music": [np.round(8000 * np.sin(2 * np.pi * 440 * np.arange(20 * RATE) / RATE)).astype(np.int16)],
     }
     index: dict[str, list[dict]] = {}

@@ -27,7 +27,7 @@ def test_a_cache_with_a_held_out_file_is_refused(training_cache: Path, tmp_path:
 def test_a_held_out_recording_is_known_under_another_name(tmp_path: Path):
     path = tmp_path / "innocent.wav"
     path.write_bytes(b"the same bytes")
-    source = Source("speech", "someone", "speech/innocent.wav", path)
+    source = Source("speech", "someone", "speech/innocent.wav", (path,))
     split = {"held_out": ["asterisk/fr"], "files": {"asterisk/fr/x.wav": ""}}
     assert not data.held_out(source, split)
     split["files"]["asterisk/fr/x.wav"] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -36,14 +36,14 @@ def test_a_held_out_recording_is_known_under_another_name(tmp_path: Path):
 
 def test_missing_recordings_are_named(tmp_path: Path):
     with pytest.raises(DataError, match="--data"):
-        list(data.sources(tmp_path))
+        list(data.sources(tmp_path, tmp_path))
     (tmp_path / "speech").mkdir()
     (tmp_path / "noise").mkdir()
     before = data.PACKAGES.copy()
     data.PACKAGES["a-package-of-voices"] = tmp_path / "nowhere"
     try:
         with pytest.raises(DataError, match=r"apt-get install .*a-package-of-voices"):
-            list(data.sources(tmp_path))
+            list(data.sources(tmp_path, tmp_path))
     finally:
         data.PACKAGES.clear()
         data.PACKAGES.update(before)
