@@ -23,8 +23,9 @@ calls over NG like a SIP proxy, sends speech and noise in real time from the oth
 comes back. A leg is one received stream of 50 packets a second (PCMU, 20 ms); a two-party call has two.
 """
 EPILOG = """\
-A stage holds when no packet of its measured seconds is lost, nothing was left dry for lack of time, and the 99th
-percentile of the added delay (10 ms of it algorithmic) is within the limit. It is invalid, and no result, when the
+A stage holds when no packet of its measured seconds is lost, nothing was left dry for lack of time, detectors took
+hardly any of it for a signal to leave alone, and the 99th percentile of the added delay (10 ms of it algorithmic) is
+within the limit. It is invalid, and no result, when the
 generator itself was above 80 % of its core or sent more than 2 ms late at p99. Leave the machine alone while it runs;
 as root, what is measured and what measures it also go before other programs.
 

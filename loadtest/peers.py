@@ -22,7 +22,7 @@ PORT_MIN, PORT_MAX = 10000, 59999
 START_S = 30.0
 STAGES = ("receive", "engine", "detect", "arrays", "send")
 OURS = ("", "load", "fault")
-"""Reasons of frames that count: denoised, or dry for want of time or an engine. A signal left alone is no loss."""
+"""Reasons of frames that are denoised, or dry for want of time or an engine. The others were left alone on purpose."""
 _SAMPLE = re.compile(r"^denoise_gateway_(\w+?)(?:\{(.*)\})? ([0-9.e+-]+|NaN|\+Inf)$", re.MULTILINE)
 
 
@@ -36,6 +36,7 @@ class Reading:
     """Time of the media process by stage, with `busy` and `idle`; empty where the peer does not say."""
     frames_wet: float = 0.0
     frames_dry: float = 0.0
+    frames_left_alone: float = 0.0
     legs_shed: float = 0.0
 
 
@@ -133,12 +134,13 @@ class Gateway:
         except OSError as error:
             raise PeerError(f"the gateway gives no metrics: {error}\n{self.log()}") from None
         seconds = {_label(labels, "stage"): float(v) for name, labels, v in samples if name == "stage_seconds_total"}
-        frames = {"wet": 0.0, "dry": 0.0}
+        frames = {"wet": 0.0, "dry": 0.0, "left alone": 0.0}
         for name, labels, value in samples:
-            if name == "frames_total" and _label(labels, "reason") in OURS:
-                frames[_label(labels, "path")] += float(value)
+            if name == "frames_total":
+                ours = _label(labels, "reason") in OURS
+                frames[_label(labels, "path") if ours else "left alone"] += float(value)
         shed = sum(float(value) for name, _, value in samples if name == "legs_shed")
-        return Reading(media_cpu_s, time.monotonic(), seconds, frames["wet"], frames["dry"], shed)
+        return Reading(media_cpu_s, time.monotonic(), seconds, *frames.values(), shed)
 
     def cpu_s(self) -> tuple[float, float]:
         """CPU time of the control process and of the media worker."""

@@ -195,6 +195,7 @@ def _stage(tried: Tried) -> Json:
         "media_core": round(stage.media_cpu, 3),
         "cpu_share": _rounded(stage.cpu_share),
         "dry_share": round(stage.dry_share, 5),
+        "left_alone_share": round(stage.left_alone_share, 5),
         "legs_shed": stage.legs_shed,
         "rss_mb": _rss(stage),
         "generator": {"cpu": round(media.generator_cpu, 3), "late_p99_ms": round(media.generator_late_ms, 3)},

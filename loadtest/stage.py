@@ -32,6 +32,8 @@ GENERATOR_CPU_LIMIT = 0.8
 GENERATOR_LATE_LIMIT_MS = 2.0
 DRY_LIMIT = 0.001
 """Share of frames that may go dry: a leg shed for lack of time is no denoised leg."""
+LEFT_ALONE_LIMIT = 0.1
+"""Share of frames that detectors may leave alone: the legs carry speech in noise, with few tones and no music."""
 HEADSTART_NS = 500_000_000
 COMPARED = 20
 
@@ -69,6 +71,7 @@ class Stage:
     cpu_share: dict[str, float]
     """Of the media process's time: receive, engine, arrays, send; empty where the peer does not say."""
     dry_share: float
+    left_alone_share: float
     legs_shed: int
     rss_mb: tuple[float, float]
     """Media process, all processes."""
@@ -93,6 +96,7 @@ class Stage:
             f"{media.duplicates} duplicates": media.duplicates > 0,
             f"{media.unknown} packets nobody sent": media.unknown > 0,
             f"{self.dry_share:.1%} of the frames dry, {self.legs_shed} legs shed": self.dry_share > DRY_LIMIT,
+            f"{self.left_alone_share:.1%} of the frames left alone": self.left_alone_share > LEFT_ALONE_LIMIT,
         }
         return [text for text, wrong in checks.items() if wrong]
 
@@ -245,6 +249,7 @@ def _stage(
     spent = {name: after.seconds[name] - before.seconds[name] for name in after.seconds if name in before.seconds}
     total_s = spent.get("busy", 0.0) + spent.get("idle", 0.0)
     wet, dry = after.frames_wet - before.frames_wet, after.frames_dry - before.frames_dry
+    left_alone = after.frames_left_alone - before.frames_left_alone
     return Stage(
         legs=legs,
         media=media,
@@ -252,6 +257,7 @@ def _stage(
         media_cpu=(after.media_cpu_s - before.media_cpu_s) / (after.at_s - before.at_s),
         cpu_share={name: spent.get(name, 0.0) / total_s for name in STAGES} if total_s else {},
         dry_share=dry / (wet + dry) if algorithmic_ms and wet + dry else 0.0,
+        left_alone_share=left_alone / (wet + dry + left_alone) if algorithmic_ms and wet + dry else 0.0,
         legs_shed=int(after.legs_shed),
         rss_mb=rss_mb,
         alive=alive,

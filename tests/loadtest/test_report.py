@@ -14,7 +14,7 @@ from loadtest.stage import Media, Stage
 LIMIT_MS = 20.0
 MEDIA = Media(35_000, 0, 0, 0, 0, 0, 0, {"p50": 2.0, "p99": 4.0, "p999": 6.0}, 0.3, 0.2)
 SHARE = {"receive": 0.1, "engine": 0.5, "detect": 0.1, "arrays": 0.05, "send": 0.2}
-STAGE = Stage(700, MEDIA, 10.0, 0.85, SHARE, 0.0, 0, (130.0, 320.0), True)
+STAGE = Stage(700, MEDIA, 10.0, 0.85, SHARE, 0.0, 0.01, 0, (130.0, 320.0), True)
 
 
 def tried(what: str = "denoised", legs: int = 700, stage: Stage = STAGE, **media: object) -> Tried:
@@ -46,6 +46,7 @@ def test_each_fault_of_the_media_is_named(changed, text):
     ("changed", "text"),
     [
         ({"dry_share": 0.02, "legs_shed": 14}, "2.0% of the frames dry, 14 legs shed"),
+        ({"left_alone_share": 0.3}, "30.0% of the frames left alone"),
         ({"alive": False}, "media process died"),
     ],
 )
