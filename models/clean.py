@@ -17,7 +17,7 @@ import soxr
 from tqdm import tqdm
 
 from models import rivals
-from models.augment import active_rms, from_db
+from models.sound.augment import active_rms, from_db
 
 RATE, ENGINE_RATE = 16000, 48000
 GAP_S, SILENT = 0.08, 16

@@ -15,7 +15,7 @@ import soxr
 
 from gateway.denoise.triton.device_network import DeviceNetwork, Precision
 from models import weights
-from models.metrics import pesq_score
+from models.evaluation.metrics import pesq_score
 from models.runtime import session
 
 MODELS = Path(__file__).parent

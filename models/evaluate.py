@@ -21,12 +21,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from models import figures, heldout, measure, report, rivals, systems, targets, testset
-from models.figures import Results
+from models import heldout, rivals
+from models.evaluation import figures, measure, report, systems, targets, testset
+from models.evaluation.figures import Results
+from models.evaluation.measure import Store
+from models.evaluation.testset import Clip
 from models.files import replacing
-from models.measure import Store
 from models.runtime import cpu_name
-from models.testset import Clip
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "out" / "evaluation"

@@ -17,9 +17,9 @@ import numpy as np
 import onnxruntime
 import torch
 
-from models.designs import DESIGNS, Network
 from models.files import replacing
-from models.geometry import HEAD
+from models.networks.designs import DESIGNS, Network
+from models.networks.geometry import HEAD
 from models.runtime import cpu_name, session
 from models.train import checkpoint
 

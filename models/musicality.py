@@ -17,10 +17,12 @@ from torch import nn
 from tqdm import tqdm
 
 from gateway.detect.music import FEATURES, WEIGHTS, Music, Network
-from models import heldout, musicset, musictest
+from models import heldout
 from models.data import CACHE, Pools
+from models.evaluation import musictest
 from models.files import replacing
-from models.musicscenes import Director, scenes
+from models.sound import musicset
+from models.sound.musicscenes import Director, scenes
 
 WIDE, STATE = 32, 32
 BEGIN, END = 3.0, 0.0

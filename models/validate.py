@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from models import augment, codecs, data, metrics, systems
-from models.sources import Sources
+from models import data
+from models.evaluation import metrics, systems
+from models.sound import augment, codecs
+from models.sound.sources import Sources
 
 CLIPS, SECONDS, SEED = 36, 8, 20260101
 SNRS_DB = (0, 5, 10, 15)
@@ -58,7 +60,7 @@ def enhanced(model: str, rate: int, path: Path, noisy: np.ndarray) -> np.ndarray
     """Through a checkpoint's averaged weights at the default level; its delay taken out."""
     import torch  # only checkpoints want it
 
-    from models.designs import DESIGNS
+    from models.networks.designs import DESIGNS
 
     net = DESIGNS[model](rate).eval()
     net.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["average"])

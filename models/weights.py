@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 
 from gateway.denoise.triton.arrays import in_float, read
-from models.geometry import Geometry
-from models.graph import Weights, build
+from models.networks.geometry import Geometry
+from models.networks.graph import Weights, build
 
 __all__ = ["Weights", "float_graph", "in_float", "read", "shape"]
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from gateway.detect.music import BLOCK, FEATURES, Music
-from models import musicscenes, musictest
 from models.data import Pools
-from models.musicscenes import Director
-from models.musicset import Songs
+from models.evaluation import musictest
+from models.sound import musicscenes
+from models.sound.musicscenes import Director
+from models.sound.musicset import Songs
 
 BLOCKS = 60
 SILENT = np.full(BLOCKS, -100.0)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import rival_engines, rivals, systems
-from models.rival_engines import RIVALS, Line, Overlapped, Rival
+from models import rivals
+from models.evaluation import rival_engines, systems
+from models.evaluation.rival_engines import RIVALS, Line, Overlapped, Rival
 from models.rivals import RivalError, Wheel
 
 FILE = "toy_engine-1.0-py3-none-any.whl"

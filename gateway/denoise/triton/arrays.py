@@ -24,8 +24,8 @@ SCALARS = {
     "memory_range": 4.0,
     "head": 4.0,
 }
-"""What a graph keeps in constants without a telling name. Set by `models.geometry` and `models.graph`; a test holds
-that they agree."""
+"""What a graph keeps in constants without a telling name. Set by `models.networks.geometry` and `graph` beside it; a
+test holds that they agree."""
 
 
 def read(path: Path) -> Arrays:

@@ -14,7 +14,7 @@ from gateway.denoise.engines import graph_path
 from gateway.denoise.ort import OrtEngine
 from gateway.denoise.triton.arrays import SCALARS
 from gateway.denoise.triton.engine import TritonEngine
-from models import geometry, graph
+from models.networks import geometry, graph
 from tests.denoise.tools import recording
 from tests.denoise.triton.servers import ROOT, Triton, connected, quantised, run, submit
 

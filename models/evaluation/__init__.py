@@ -1,0 +1,1 @@
+"""Test clips, engines to compare, measures, and tables of them."""

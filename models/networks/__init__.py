@@ -1,0 +1,1 @@
+"""The networks in torch and as ONNX graphs, and what their training minimises."""
