@@ -21,6 +21,7 @@ from gateway.config import Config
 from gateway.control import admin, ng_server
 from gateway.control.rest import Rest
 from gateway.control.sockets import SocketPool, resolve
+from gateway.control.stream_account import Accounts
 from gateway.control.stream_legs import StreamLegs
 from gateway.control.stream_session import Desk
 from gateway.control.workers import Workers, worker_count
@@ -67,6 +68,7 @@ class Gateway:
         self.workers = Workers(config, leases, self.metrics)
         self.stream_legs = StreamLegs(self.calls.legs, self.workers)
         self.desk = Desk(config, self.stream_legs, lambda: self.workers.delays)
+        self.accounts = Accounts(config.grpc)
         self._grpc: GrpcServer | None = None
         self._transports: list[asyncio.DatagramTransport] = []
         self._runner: web.AppRunner | None = None
@@ -92,13 +94,13 @@ class Gateway:
             service = ng_server.NgService(self.calls, self.workers, self.metrics)
             self._transports = await ng_server.listen(self._config.ng, service, self.metrics)
             handlers = admin.Admin(
-                self.calls, self.workers, self.metrics, Rest(self.desk, self._config.admin.upload_max_mb)
+                self.calls, self.workers, self.metrics, Rest(self.desk, self.accounts, self._config.admin.upload_max_mb)
             )
             self._runner = await admin.listen(self._config.admin, handlers)
             if self._config.grpc.listen is not None:
                 from gateway.control.grpc_server import GrpcServer  # takes a third of a second, for those who use it
 
-                self._grpc = GrpcServer(self._config.grpc, self.desk)
+                self._grpc = GrpcServer(self._config.grpc, self.desk, self.accounts)
                 await self._grpc.start()
             self._expiry = asyncio.get_running_loop().create_task(self._expire())
             await self.workers.wait_ready()

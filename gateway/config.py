@@ -64,7 +64,8 @@ class GrpcConfig:
     insecure: bool = False
     """Also speak plain text on addresses other than loopback."""
     tokens: str | None = None
-    """YAML file of bearer tokens: `a-long-secret: {name: acme, max_streams: 200, max_rate: 400}`."""
+    """YAML file of bearer tokens: `a-long-secret: {name: acme, max_streams: 200, max_rate: 400}`. With it or jwks,
+    `POST /v1/denoise` takes a token too."""
     jwks: str | None = None
     """File or https address of a JWKS: signed tokens (JWT) are taken too."""
     jwks_audience: str | None = None

@@ -17,14 +17,15 @@ from gateway.protocol import rtp, stream_packet
 class Echo:
     """A stream, and a media plane that delays the payload by 10 ms."""
 
-    def __init__(self, rate=8000, encoding="S16LE", credits=None):
+    def __init__(self, rate=8000, encoding="S16LE", credits=None, account=None):
         self.coding = choose(rate, encoding)
         self.credits = credits or Credits(lambda: 0.0)
         self.sent, self.delay = [], self.coding.engine_rate_hz // 100
         self._tail = self.coding.inner_silence * self.coding.inner_frame_bytes
         self.stream = Stream(
-            self.coding, self.delay, self.sent.append, self.credits, Pace(0.0, 1.0), lambda: None, quality=True
-        )
+            self.coding, self.delay, self.sent.append, self.credits, account or Pace(0.0, 1.0), lambda: None,
+            quality=True,
+        )  # fmt: skip
 
     def answer(self, now, reason=Reason.NONE) -> None:
         sent, self.sent[:] = list(self.sent), []
