@@ -140,8 +140,14 @@ class StreamLegs:
 
     def credits(self, worker: int) -> Credits:
         """Those of a media process."""
-        positions = self._legs.leases.positions
-        return self._credits.setdefault(worker, Credits(lambda: positions[worker].busy))
+        position = self._legs.leases.positions[worker]
+        if worker not in self._credits:
+            self._credits[worker] = Credits(lambda: position.busy, lambda: position.legs, self._later)
+        return self._credits[worker]
+
+    def _later(self, delay_s: float, work: Callable[[float], None]) -> None:
+        assert self._loop is not None
+        self._loop.call_later(delay_s, lambda: work(self._clock()))
 
     def shut(self) -> None:
         """Watch no more; every leg has been closed."""
