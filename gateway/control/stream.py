@@ -78,7 +78,7 @@ class Stream:
         self._ssrc = random.getrandbits(32)
         self._heard_ssrc = -1
         self._buffer = bytearray()
-        self._index = self._timestamp = 0
+        self._index = self._timestamp = self._turn = 0
         self._flights: dict[int, Flight] = {}
         """Oldest first."""
         self._out: list[Piece] = []
@@ -175,9 +175,11 @@ class Stream:
         if self._queued or not self._account.permits(now) or self.unread_s > UNREAD_S:
             return 0
         frames = self._credits.take()
-        if not frames:
+        if frames:
+            self._turn = self._credits.turn
+        else:
             self._queued = True
-            self._credits.wait(self._go_on, now)
+            self._credits.wait(self._go_on, self._turn, now)
         return frames
 
     def _go_on(self, now: float) -> None:

@@ -4,7 +4,8 @@ Work that is not real time (files, uploads) goes in pulses: all of it together i
 the batches in between are for live calls alone. Sans-IO; time is an argument.
 """
 
-from collections import deque
+import heapq
+import itertools
 from collections.abc import Callable
 
 PULSE_S = 0.010
@@ -59,12 +60,16 @@ class Credits:
         time, after so many seconds."""
         self._busy, self._legs, self._later = busy, legs, later
         self._used = self._left = 0
-        self._waiting: deque[Callable[[float], None]] = deque()
+        self._waiting: list[tuple[int, int, Callable[[float], None]]] = []
+        """A heap: who has waited longest since the last turn comes first."""
+        self._order = itertools.count()
         self._pulse_s = float("-inf")
         self._awaited = False
         """A pulse."""
         self.ahead = 0
         """Legs of streams that are not live."""
+        self.turn = 0
+        """Number of the last packet that went; who waits tells that of its own last."""
 
     @property
     def quiet(self) -> bool:
@@ -79,11 +84,12 @@ class Credits:
             frames = min(max(PULSE_FRAMES // max(self.ahead, 1), PACKET_FRAMES[0]), PACKET_FRAMES[1], self._left)
             self._left -= frames
         self._used += frames > 0
+        self.turn += frames > 0
         return frames
 
-    def wait(self, go_on: Callable[[float], None], now: float) -> None:
-        """Call this once, in its turn, when there is a credit again."""
-        self._waiting.append(go_on)
+    def wait(self, go_on: Callable[[float], None], turn: int, now: float) -> None:
+        """Call this once, when there is a credit again. turn: what `turn` was after its last packet, 0 at first."""
+        heapq.heappush(self._waiting, (turn, next(self._order), go_on))
         self._await_pulse(now)
 
     def _await_pulse(self, now: float) -> None:
@@ -110,4 +116,4 @@ class Credits:
         for _ in range(len(self._waiting)):
             if (self._used >= QUIET_PACKETS) if self.quiet else (self._left <= 0):
                 return
-            self._waiting.popleft()(now)
+            heapq.heappop(self._waiting)[2](now)

@@ -5,9 +5,8 @@ import pytest
 from gateway.config import GrpcConfig
 from gateway.control.stream_account import Account, Accounts
 from gateway.control.stream_errors import StreamError
-from gateway.control.stream_pace import Credits
 from gateway.errors import ConfigError
-from tests.control.test_stream import Echo
+from tests.control.test_stream import Echo, Media
 
 SECRET = "a-secret-of-the-test"
 
@@ -92,13 +91,14 @@ async def test_without_tokens_everybody_shares_one_account():
 @pytest.mark.parametrize(("rate", "streams"), [(2.0, 1), (2.0, 4), (10.0, 3)])
 def test_a_token_gets_its_rate_over_all_its_streams(rate, streams):
     """Ten seconds of uploads, answered at once: as much audio as the rate allows, and a second's burst."""
-    account, credits, now = Account("acme", 0, rate), Credits(lambda: 0.0), 0.0
-    echoes = [Echo(8000, "MULAW", credits=credits, account=account.pace) for _ in range(streams)]
+    account, media = Account("acme", 0, rate), Media(legs=streams + 1)
+    echoes = [Echo(8000, "MULAW", credits=media.credits, account=account.pace) for _ in range(streams)]
     for echo in echoes:
-        echo.stream.feed(bytes(8000 * 200), now)
+        echo.stream.feed(bytes(8000 * 200), 0.0)
     heard = 0
     for step in range(1, 1001):
         now = step / 100
+        media.run(now)
         for echo in echoes:
             echo.stream.expire(now)
             echo.answer(now)
