@@ -114,6 +114,7 @@ class Stream:
         """What was sent, from `delay` before what comes back next."""
         self._sent = self._returned = 0
         self._over = False
+        self._coming: asyncio.Task[bytes | None] | None = None
         self._call: Any = None
         self._turn = asyncio.Lock()
         """gRPC takes one message of a call at a time."""
@@ -139,6 +140,15 @@ class Stream:
             await self._write(self._call, pb.DenoiseRequest(controls=message))
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for audio in self._connections():
+                yield audio
+        finally:
+            if self._coming is not None:
+                self._coming.cancel()
+
+    async def _connections(self) -> AsyncIterator[bytes]:
+        """Audio of one connection after the other."""
         attempt, policy = 0, self._client.reconnect
         while True:
             before = self._returned
@@ -201,7 +211,7 @@ class Stream:
 
     async def _send(self, call: Any) -> None:
         while not self._over:
-            audio = await anext(self._frames, None)
+            audio = await self._next()
             if audio is None:
                 self._over = True
                 break
@@ -209,6 +219,14 @@ class Stream:
             self._sent += len(audio)
             await self._write(call, pb.DenoiseRequest(audio=audio))
         await call.done_writing()
+
+    async def _next(self) -> bytes | None:
+        """The caller's next frame. It is waited for across connections: cancelling an async generator would end it."""
+        if self._coming is None:
+            self._coming = asyncio.ensure_future(pull(self._frames))
+        audio = await asyncio.shield(self._coming)
+        self._coming = None
+        return audio
 
     async def _write(self, call: Any, request: pb.DenoiseRequest) -> None:
         """A call that is over takes nothing more; why, its responses say."""
@@ -235,6 +253,11 @@ class Stream:
             return audio
         skip = self.delay * self._sample_bytes - (self._returned - len(audio))
         return audio[max(0, skip) :]
+
+
+async def pull(frames: AsyncIterator[bytes]) -> bytes | None:
+    """The next one; None when there is none."""
+    return await anext(frames, None)
 
 
 class DenoiseClient:

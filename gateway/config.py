@@ -72,6 +72,9 @@ class GrpcConfig:
     """What `aud` of signed tokens must be; null does not look."""
     jwks_issuer: str | None = None
     """What `iss` of signed tokens must be; null does not look."""
+    processes: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Processes that serve gRPC on this port: 1 is the control process itself. A connection stays with one of them;
+    limits of tokens are counted in each."""
     max_streams: Annotated[int, Meta(ge=0)] = 0
     """Streams that a token without a limit of its own may have at once; 0 is no limit."""
     max_rate: Annotated[float, Meta(ge=0)] = 0.0

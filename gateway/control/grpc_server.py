@@ -31,8 +31,8 @@ CONCURRENT_STREAMS = 10_000
 class GrpcServer:
     """A listening server."""
 
-    def __init__(self, config: GrpcConfig, desk: Desk, accounts: Accounts) -> None:
-        """Raises ConfigError when a file cannot be used."""
+    def __init__(self, config: GrpcConfig, desk: Desk, accounts: Accounts, shared: bool = False) -> None:
+        """shared: other processes listen on the same port. Raises ConfigError when a file cannot be used."""
         self._desk = desk
         self._server = grpc.aio.server(
             options=[
@@ -42,7 +42,7 @@ class GrpcServer:
                 ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
                 ("grpc.http2.max_ping_strikes", 5),
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(shared)),
             ]
         )
         self._health = health.aio.HealthServicer()
@@ -68,6 +68,11 @@ class GrpcServer:
         if not port:
             raise ConfigError(f"grpc.listen: {address} cannot be listened on: choose another port, or stop who has it")
         return f"{address.rpartition(':')[0]}:{port}"
+
+    @property
+    def streams(self) -> int:
+        """Streams beside those of the desk."""
+        return 0
 
     async def start(self) -> None:
         """Serve."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from gateway.control.stream_coding import FRAMES_PER_S, Coding, powers
 from gateway.control.stream_errors import StreamError
-from gateway.control.stream_pace import LIVE_BURST_S, LIVE_FIRST_S, LIVE_RATE, Credits, Pace
+from gateway.control.stream_pace import FLOOR_RATE, LIVE_BURST_S, LIVE_FIRST_S, LIVE_RATE, Credits, Pace
 from gateway.errors import PeerError
 from gateway.messages import Reason
 from gateway.protocol import stream_packet
@@ -75,6 +75,7 @@ class Stream:
         self._tail = coding.inner_silence * (engine_delay * coding.inner_frame_bytes // self._frame_units)
         self._quality = quality
         self._pace = Pace(LIVE_RATE, LIVE_BURST_S, LIVE_FIRST_S)
+        self._floor = Pace(FLOOR_RATE, LIVE_FIRST_S)
         self._ssrc = random.getrandbits(32)
         self._heard_ssrc = -1
         self._buffer = bytearray()
@@ -153,7 +154,8 @@ class Stream:
     def pump(self, now: float) -> None:
         """Let go what may go."""
         while len(self._buffer) >= self._frame_bytes and len(self._flights) < MAX_IN_FLIGHT:
-            live = self._pace.permits(now) and self._account.permits(now)
+            pace = self._floor if self._ahead else self._pace
+            live = pace.permits(now) and self._account.permits(now)
             if not live:
                 self._mark(ahead=True)
             if self._ahead and len(self._flights) >= (QUIET_FLIGHTS if self._credits.quiet else 1):
@@ -190,7 +192,7 @@ class Stream:
         size = frames * self._frame_bytes
         payload = self.coding.inward(bytes(self._buffer[:size]))
         del self._buffer[:size]
-        for pace in (self._pace, self._account):
+        for pace in (self._pace, self._floor, self._account):
             pace.take(frames / FRAMES_PER_S, now)
         if self._quality and len(self.levels[0]) < LEVELS_KEPT:
             self.levels[0].extend(powers(self.coding, payload).tolist())

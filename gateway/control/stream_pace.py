@@ -9,8 +9,8 @@ import itertools
 from collections.abc import Callable
 
 PULSE_S = 0.010
-PULSE_FRAMES = 32
-"""Of all work that is not live, in a pulse: less than a millisecond of the network, 32 times real time in all."""
+PULSE_FRAMES = 24
+"""Of all work that is not live, in a pulse: half a millisecond of the network, 24 times real time in all."""
 BUSY_FRAMES = 8
 BUSY = 0.85
 """Busy share of a media process above which a pulse has only BUSY_FRAMES."""
@@ -20,6 +20,8 @@ QUIET_PACKETS = 8
 """In flight in a media process that has no live legs."""
 LIVE_RATE = 1.25
 """Seconds of audio a second that still count as live: who has fallen behind catches up."""
+FLOOR_RATE = 1.0
+"""What an upload always gets: it might be a live stream that catches up."""
 LIVE_FIRST_S = 0.3
 """How far a new stream may run ahead of the clock: an upload shows as one after that."""
 LIVE_BURST_S = 1.0
