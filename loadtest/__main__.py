@@ -119,9 +119,13 @@ def _stages(options: argparse.Namespace) -> Iterator[Any]:
     if options.calls:
         one: Callable[[int], beside.Measured] = partial(beside.calls, options.calls, seconds)
     elif options.streams or options.uploads:
-        one = partial(measure, options.streams or 100, options.frame_ms, options.mux, seconds)
+        one = partial(
+            measure, options.streams or 100, options.frame_ms, options.mux, seconds, served_by=options.processes
+        )
     else:
-        yield from (measure(number, frame_ms, mux, seconds) for number, frame_ms, mux in STAGES)
+        yield from (
+            measure(number, frame_ms, mux, seconds, served_by=options.processes) for number, frame_ms, mux in STAGES
+        )
         return
     yield from beside.alternate(one, options.uploads, options.rounds) if options.uploads else (one(0),)
 
@@ -310,6 +314,7 @@ def _grpc_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument(
         "--uploads", type=int, default=0, metavar="N", help="without and with so many uploads beside, in turn"
     )
+    command.add_argument("--processes", type=int, default=1, metavar="N", help="grpc.processes of the gateway (1)")
     command.add_argument("--rounds", type=int, default=3, metavar="N", help="how often, with --uploads (3)")
     command.add_argument("--seconds", type=_seconds, metavar="S", help="measured seconds of a stage (10)")
     command.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
@@ -326,6 +331,7 @@ def _triton_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     command.add_argument("--model", default="light", metavar="NAME", help="of models/ (light)")
     command.add_argument("--slots", type=_sizes, default=(64, 256, 512), metavar="N,N", help="batches (64,256,512)")
+    command.add_argument("--processes", type=int, default=1, metavar="N", help="grpc.processes of the gateway (1)")
     command.add_argument("--rounds", type=_seconds, default=300, metavar="N", help="of each batch (300)")
     command.add_argument(
         "--runtime", choices=("onnx", "torch"), default="onnx", help="what the server runs the network in (onnx)"

@@ -89,8 +89,8 @@ class Gateway:
         self.ready_s = time.monotonic() - begun
         self.worker = self._find_worker()
         processes.pin(self.worker, {media_core})
-        processes.prefer(self._process.pid)
-        processes.prefer(self.worker)
+        for pid in (self._process.pid, *processes.descendants(self._process.pid)):
+            processes.prefer(pid)
 
     def _config(self, slots: int) -> dict[str, object]:
         return {
@@ -141,8 +141,11 @@ class Gateway:
         return Reading(media_cpu_s, time.monotonic(), seconds, frames["wet"], frames["dry"], shed)
 
     def cpu_s(self) -> tuple[float, float]:
-        """CPU time of the control process and of the media worker."""
-        return processes.cpu_s(self._process.pid), processes.cpu_s(self.worker)
+        """CPU time of the control process, with its gRPC processes, and of the media worker."""
+        beside = [
+            p for p in processes.descendants(self._process.pid) if "gateway.serve_grpc" in processes.command_line(p)
+        ]
+        return sum(map(processes.cpu_s, [self._process.pid, *beside])), processes.cpu_s(self.worker)
 
     def rss_mb(self) -> tuple[float, float]:
         """Of the media worker, and of all processes."""

@@ -85,11 +85,14 @@ def beside(uploads: int, uploaded: Uploaded) -> str:
     return f"; beside {uploads} uploads at {uploaded.rate:.0f} x real time{ended}"
 
 
-def measure(streams: int, frame_ms: int, mux: bool, seconds: float, uploads: int = 0) -> Stage:
-    """Start a gateway, run one stage, stop it. Raises PeerError when it does not start, RuntimeError when it breaks."""
+def measure(streams: int, frame_ms: int, mux: bool, seconds: float, uploads: int = 0, served_by: int = 1) -> Stage:
+    """Start a gateway, run one stage, stop it. served_by: `grpc.processes`.
+
+    Raises PeerError when it does not start, RuntimeError when it breaks.
+    """
     media_core, _, _ = processes.cores()
     port = processes.free_port(socket.SOCK_STREAM)
-    gateway = Gateway(media_core, streams + uploads + 8, {"grpc": {"listen": f"{HOST}:{port}"}})
+    gateway = Gateway(media_core, streams + uploads + 8, {"grpc": {"listen": f"{HOST}:{port}", "processes": served_by}})
     sender = start_uploads(port, uploads) if uploads else None
     try:
         orders = Orders(HOST, port, streams, frame_ms, seconds, WARM_S, mux)

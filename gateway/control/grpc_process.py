@@ -1,21 +1,16 @@
-"""A gRPC process beside the control process: `python -m gateway.control.grpc_process --control-fd FD`.
+"""A gRPC process beside the control process; `gateway.serve_grpc` is its entry.
 
 Several of them listen on one port (SO_REUSEPORT), and the kernel spreads connections over them. Each has its own
 streams; their rows in the media processes come from the control process, which starts it.
 """
 
-import argparse
 import asyncio
+import gc
 import itertools
-import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
-import uvloop
-
-from gateway import log
 from gateway.config import Config
 from gateway.control import grpc_link
 from gateway.control.grpc_link import ChangeStream, CloseStream, Link, Listens, OpenStream, Refused, Report, State
@@ -103,6 +98,8 @@ class GrpcProcess:
             self._link.send(Listens("", str(error)))
             await self._over.wait()
             return
+        gc.collect()
+        gc.freeze()  # as the control process does: looking through modules again and again would hold up streams
         self._link.send(Listens(self._server.listening))
         reporting = asyncio.ensure_future(self._report())
         await self._over.wait()
@@ -127,23 +124,3 @@ class GrpcProcess:
             ended = dict(self._desk.ended)
             self._desk.ended.clear()
             self._link.send(Report(len(self._desk.sessions), ended))
-
-
-def main() -> None:
-    """Take the configuration from the control socket's first datagram, then serve."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--control-fd", type=int, required=True, help="SOCK_SEQPACKET socket to the control process")
-    control = socket.socket(fileno=parser.parse_args().control_fd)
-    config = msgspec.json.decode(control.recv(grpc_link.MESSAGE_BYTES), type=Config)
-    log.setup(config.log)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # it is the control process that drains and stops
-
-    async def serve() -> None:
-        await GrpcProcess(control, config).run()
-
-    uvloop.run(serve())
-
-
-if __name__ == "__main__":
-    main()

@@ -41,18 +41,23 @@ class Front:
         """Start it. ended: streams that have ended, by gRPC status, to be added to; lost: called when it is gone."""
         self._rows, self._ended, self._on_lost = rows, ended, lost
         self._streams: dict[int, StreamRow] = {}
-        self.reported = 0
+        self._reported = 0
         """Streams it has, also those that have not begun."""
         self.listens: asyncio.Future[Listens] = asyncio.get_running_loop().create_future()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway.control.grpc_process", "--control-fd", str(theirs.fileno())],
+                [sys.executable, "-m", "gateway.serve_grpc", "--control-fd", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=worker_environment(),
                 start_new_session=True,  # a terminal's Ctrl-C is the control process's to act on
             )  # fmt: skip
         ours.send(msgspec.json.encode(config))
         self._link = Link(ours, self._heard, self._lost)
+
+    @property
+    def streams(self) -> int:
+        """Streams it has now."""
+        return max(self._reported, len(self._streams))
 
     def tell(self, message: Down) -> None:
         """Say something."""
@@ -69,7 +74,7 @@ class Front:
             case CloseStream(number) if number in self._streams:
                 self._rows.close(self._streams.pop(number))
             case Report(streams, ended):
-                self.reported = streams
+                self._reported = streams
                 self._ended.update(ended)
             case Listens() as said if not self.listens.done():
                 self.listens.set_result(said)
@@ -86,6 +91,8 @@ class Front:
         self._streams[asked.number] = row
 
     def _lost(self) -> None:
+        if self._streams:
+            self._ended["UNAVAILABLE"] += len(self._streams)
         self.close()
         if not self.listens.done():
             self.listens.set_result(Listens("", "a gRPC process ended at its start: see its message"))
@@ -94,7 +101,7 @@ class Front:
     def close(self) -> None:
         """Let go of the process and of all its streams; it ends when it sees its socket closed."""
         self._link.close()
-        self.reported = 0
+        self._reported = 0
         streams, self._streams = self._streams, {}
         for row in streams.values():
             self._rows.close(row)
@@ -128,12 +135,17 @@ class GrpcProcesses:
     @property
     def streams(self) -> int:
         """Streams of all processes."""
-        return sum(front.reported for front in self._fronts)
+        return sum(front.streams for front in self._fronts)
 
     async def start(self) -> None:
         """Returns when all serve; raises ConfigError when they cannot."""
         fronts = [self._spawn() for _ in range(self._config.grpc.processes)]
-        said = await asyncio.wait_for(asyncio.gather(*(front.listens for front in fronts)), START_S)
+        try:
+            said = await asyncio.wait_for(asyncio.gather(*(front.listens for front in fronts)), START_S)
+        except TimeoutError:
+            raise ConfigError(
+                f"grpc.processes: not all serve after {START_S:.0f} s: see the log"
+            ) from None
         for listens in said:
             if listens.error:
                 raise ConfigError(listens.error)

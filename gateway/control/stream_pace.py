@@ -8,13 +8,16 @@ import heapq
 import itertools
 from collections.abc import Callable
 
-PULSE_S = 0.010
-PULSE_FRAMES = 24
-"""Of all work that is not live, in a pulse: half a millisecond of the network, 24 times real time in all."""
-BUSY_FRAMES = 8
+PULSE_S = 0.020
+"""Between pulses in a process that is BUSY_ENOUGH; down to a quarter where it is less so."""
+BUSY_ENOUGH = 0.6
+PULSE_FRAMES = 48
+"""Of all work that is not live, in a pulse: a millisecond of the network. Fewer and larger pulses leave more batches to
+live calls alone, and take less of the process in all."""
+BUSY_FRAMES = 16
 BUSY = 0.85
 """Busy share of a media process above which a pulse has only BUSY_FRAMES."""
-PACKET_FRAMES = (2, 6)
+PACKET_FRAMES = (4, 6)
 """Least and most of a packet on credits: its frames are a step of the network each, its neighbours share the steps."""
 QUIET_PACKETS = 8
 """In flight in a media process that has no live legs."""
@@ -97,7 +100,8 @@ class Credits:
     def _await_pulse(self, now: float) -> None:
         if self._waiting and not self._awaited:
             self._awaited = True
-            self._later(max(0.0, self._pulse_s + PULSE_S - now), self._pulse)
+            period_s = PULSE_S * min(max(self._busy() / BUSY_ENOUGH, 0.25), 1.0)
+            self._later(max(0.0, self._pulse_s + period_s - now), self._pulse)
 
     def _pulse(self, now: float) -> None:
         """A process that has not answered the last pulse gets less."""

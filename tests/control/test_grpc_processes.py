@@ -82,7 +82,7 @@ async def test_all_processes_serve_one_port_and_give_everything_back():
         stubs = [await stack.enter_async_context(connected(gateway)) for _ in range(24)]
         calls = [await begin(stub) for stub in stubs]
         await until(lambda: gateway.streams == 24)
-        shares = sorted(front.reported for front in gateway._grpc._fronts)
+        shares = sorted(front.streams for front in gateway._grpc._fronts)
         assert len(shares) == 2 and shares[0] > 0
         assert gateway.calls.legs.in_use(0) == 24 and gateway.metrics.render().count(b"gateway_streams 24.0") == 1
         for call in calls:
@@ -137,7 +137,7 @@ async def test_a_process_that_dies_is_replaced_and_its_clients_lose_no_sample():
         async with DenoiseClient(str(gateway.listening().grpc), reconnect=Reconnect(attempts=40)) as reached:
             stream = reached.stream(live(), 8000, align=True)
             assert b"".join([piece async for piece in stream]) == audio
-        assert stream.reconnects > 0
+        assert stream.reconnects > 0 and gateway.desk.ended["UNAVAILABLE"] == 1
         await until(lambda: len(gateway._grpc._fronts) == 2 and gateway.calls.legs.in_use(0) == 0)
         assert all(front.process.poll() is None for front in gateway._grpc._fronts)
 

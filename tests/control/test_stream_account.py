@@ -91,7 +91,7 @@ async def test_without_tokens_everybody_shares_one_account():
 @pytest.mark.parametrize(("rate", "streams"), [(2.0, 1), (2.0, 4), (10.0, 3)])
 def test_a_token_gets_its_rate_over_all_its_streams(rate, streams):
     """Ten seconds of uploads, answered at once: as much audio as the rate allows, and a second's burst."""
-    account, media = Account("acme", 0, rate), Media(legs=streams + 1)
+    account, media = Account("acme", 0, rate), Media(legs=streams + 1, busy=0.1)
     echoes = [Echo(8000, "MULAW", credits=media.credits, account=account.pace) for _ in range(streams)]
     for echo in echoes:
         echo.stream.feed(bytes(8000 * 200), 0.0)

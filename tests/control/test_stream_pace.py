@@ -58,6 +58,18 @@ def test_uploads_take_turns():
     assert max(served) - min(served) <= 1
 
 
+@pytest.mark.parametrize(("busy", "pulses"), [(0.0, 4), (0.3, 2), (0.6, 1), (0.8, 1)])
+def test_the_less_there_is_to_do_the_more_often_uploads_go(busy, pulses):
+    media = Media(legs=2, busy=busy)
+    (echo,) = uploads(media, 1)
+    sent = 0
+    for step in range(1, 1001):
+        media.run(step * PULSE_S / 100)
+        sent += len(echo.sent)
+        go(media, [echo], media.now)
+    assert sent == pytest.approx(10 * pulses, abs=1)
+
+
 def test_a_busy_process_gets_less():
     media = Media(legs=21, busy=0.9)
     echoes = uploads(media, 20)
