@@ -59,6 +59,7 @@ def calls(legs: int, seconds: float, uploads: int) -> CallStage:
     media_core, generator_core, _ = processes.cores()
     port = processes.free_port(socket.SOCK_STREAM)
     gateway = Gateway(media_core, legs + uploads + 8, {"grpc": {"listen": f"{HOST}:{port}"}})
+    gateway.leave_media_core()
     sender = streams.start_uploads(port, uploads) if uploads else None
     try:
         stage, _ = run_stage(gateway, Bench(Material(), generator_core, round(seconds)), legs, True, ALGORITHMIC_MS)

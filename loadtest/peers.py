@@ -1,5 +1,6 @@
 """What is measured: our gateway, or Debian's rtpengine, each started as a black box with its media on one core."""
 
+import os
 import re
 import shutil
 import socket
@@ -89,8 +90,19 @@ class Gateway:
         self.ready_s = time.monotonic() - begun
         self.worker = self._find_worker()
         processes.pin(self.worker, {media_core})
-        for pid in (self._process.pid, *processes.descendants(self._process.pid)):
+        processes.prefer(self._process.pid)
+        processes.prefer(self.worker)
+        self._media_core = media_core
+
+    def leave_media_core(self) -> None:
+        """Keep everything but the worker off its core: the kernel may put both on one, and leave the other idle."""
+        for pid in (self._process.pid, *self._grpc_processes()):
+            processes.pin(pid, set(os.sched_getaffinity(0)) - {self._media_core})
             processes.prefer(pid)
+
+    def _grpc_processes(self) -> list[int]:
+        children = processes.descendants(self._process.pid)
+        return [pid for pid in children if "gateway.serve_grpc" in processes.command_line(pid)]
 
     def _config(self, slots: int) -> dict[str, object]:
         return {

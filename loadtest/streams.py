@@ -90,9 +90,10 @@ def measure(streams: int, frame_ms: int, mux: bool, seconds: float, uploads: int
 
     Raises PeerError when it does not start, RuntimeError when it breaks.
     """
-    media_core, _, _ = processes.cores()
+    media_core, _, others = processes.cores()
     port = processes.free_port(socket.SOCK_STREAM)
     gateway = Gateway(media_core, streams + uploads + 8, {"grpc": {"listen": f"{HOST}:{port}", "processes": served_by}})
+    gateway.leave_media_core()
     sender = start_uploads(port, uploads) if uploads else None
     try:
         orders = Orders(HOST, port, streams, frame_ms, seconds, WARM_S, mux)
@@ -101,6 +102,7 @@ def measure(streams: int, frame_ms: int, mux: bool, seconds: float, uploads: int
             start_new_session=True, preexec_fn=processes.die_with_us,
         )  # fmt: skip
         processes.prefer(client.pid)
+        processes.pin(client.pid, others)
         assert client.stdin is not None and client.stdout is not None
         client.stdin.write(json.dumps(asdict(orders)) + "\n")
         client.stdin.flush()

@@ -143,9 +143,7 @@ class GrpcProcesses:
         try:
             said = await asyncio.wait_for(asyncio.gather(*(front.listens for front in fronts)), START_S)
         except TimeoutError:
-            raise ConfigError(
-                f"grpc.processes: not all serve after {START_S:.0f} s: see the log"
-            ) from None
+            raise ConfigError(f"grpc.processes: not all serve after {START_S:.0f} s: see the log") from None
         for listens in said:
             if listens.error:
                 raise ConfigError(listens.error)
