@@ -110,8 +110,8 @@ def measure(streams: int, frame_ms: int, mux: bool, seconds: float, uploads: int
         before = gateway.cpu_s()
         client.stdout.readline()
         after = gateway.cpu_s()
-        text, _ = client.communicate(timeout=60)
-        if client.returncode:
+        text = client.stdout.readline()  # `communicate` would miss what has been read ahead
+        if client.wait(60) or not text:
             raise RuntimeError(f"the client broke\n{gateway.log()}")
     finally:
         uploaded = end_uploads(sender) if sender is not None else Uploaded()

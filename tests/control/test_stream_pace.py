@@ -58,7 +58,7 @@ def test_uploads_take_turns():
     assert max(served) - min(served) <= 1
 
 
-@pytest.mark.parametrize(("busy", "pulses"), [(0.0, 4), (0.3, 2), (0.6, 1), (0.8, 1)])
+@pytest.mark.parametrize(("busy", "pulses"), [(0.0, 4), (0.2, 2), (0.4, 1), (0.8, 1)])
 def test_the_less_there_is_to_do_the_more_often_uploads_go(busy, pulses):
     media = Media(legs=2, busy=busy)
     (echo,) = uploads(media, 1)
