@@ -26,6 +26,8 @@ from gateway.errors import GatewayError
 
 Frames = Iterable[bytes] | AsyncIterable[bytes]
 Item = TypeVar("Item")
+_INTERNAL_CORE = "Internal error from Core"
+"""grpc.aio's own words; a gateway's have another message."""
 AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 """The gateway has gone away: another connection may find it, or another gateway behind the same name."""
 SAMPLE_BYTES = {pb.ENCODING_S16LE: 2, pb.ENCODING_F32LE: 4, pb.ENCODING_MULAW: 1, pb.ENCODING_ALAW: 1}
@@ -159,7 +161,7 @@ class Stream:
                 return
             except grpc.aio.AioRpcError as error:
                 attempt = 1 if self._returned > before else attempt + 1
-                if error.code() not in AGAIN or attempt > policy.attempts:
+                if not lost(error) or attempt > policy.attempts:
                     raise DenoiseError(error.code().name, error.details() or "") from None
             self.reconnects += 1
             if audio := self._aligned(self._unreturned()):
@@ -253,6 +255,11 @@ class Stream:
             return audio
         skip = self.delay * self._sample_bytes - (self._returned - len(audio))
         return audio[max(0, skip) :]
+
+
+def lost(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the gateway is gone, not unwilling. A write that meets a dying connection is an internal error to gRPC."""
+    return error.code() in AGAIN or error.details() == _INTERNAL_CORE
 
 
 async def pull(frames: AsyncIterator[bytes]) -> bytes | None:
