@@ -258,7 +258,7 @@ class Stream:
 
 
 def lost(error: grpc.aio.AioRpcError) -> bool:
-    """Whether the gateway is gone, not unwilling. A write that meets a dying connection is an internal error to gRPC."""
+    """Whether the gateway is gone, not unwilling; a write to a dying connection is an internal error of gRPC."""
     return error.code() in AGAIN or error.details() == _INTERNAL_CORE
 
 
