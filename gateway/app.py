@@ -19,9 +19,12 @@ from aiohttp import web
 from gateway.calls import Calls
 from gateway.config import Config
 from gateway.control import admin, ng_server
+from gateway.control.grpc_processes import GrpcProcesses
 from gateway.control.rest import Rest
 from gateway.control.sockets import SocketPool, resolve
+from gateway.control.stream_account import Accounts
 from gateway.control.stream_legs import StreamLegs
+from gateway.control.stream_rows import StreamRows
 from gateway.control.stream_session import Desk
 from gateway.control.workers import Workers, worker_count
 from gateway.errors import ConfigError
@@ -65,9 +68,11 @@ class Gateway:
         unix_offset_s = time.time() - time.monotonic()
         self.calls = Calls(config, self.interfaces, self.ports, leases, unix_offset_s)
         self.workers = Workers(config, leases, self.metrics)
-        self.stream_legs = StreamLegs(self.calls.legs, self.workers)
+        self._stream_rows = StreamRows(self.calls.legs, self.workers)
+        self.stream_legs = StreamLegs(self._stream_rows)
         self.desk = Desk(config, self.stream_legs, lambda: self.workers.delays)
-        self._grpc: GrpcServer | None = None
+        self.accounts = Accounts(config.grpc)
+        self._grpc: GrpcServer | GrpcProcesses | None = None
         self._transports: list[asyncio.DatagramTransport] = []
         self._runner: web.AppRunner | None = None
         self._expiry: asyncio.Task[None] | None = None
@@ -80,7 +85,7 @@ class Gateway:
         metrics.gauge("port_pairs", "Pairs of media ports on each interface", lambda: self.ports.capacity)
         metrics.gauge("workers_ready", "Media workers ready", lambda: workers - len(self.workers.missing()))
         metrics.gauge("engines_failing", "Engines that fail in some worker", lambda: len(self.workers.degraded()))
-        metrics.gauge("streams", "Streams (gRPC and HTTP) now", lambda: len(self.desk.sessions))
+        metrics.gauge("streams", "Streams (gRPC and HTTP) now", lambda: self.streams)
         metrics.streams_ended(self.desk.ended)
         metrics.gauge("draining", "1 while no new calls are taken", lambda: self.calls.draining)
         metrics.legs_by_worker(workers, self.calls.legs.in_use)
@@ -92,19 +97,31 @@ class Gateway:
             service = ng_server.NgService(self.calls, self.workers, self.metrics)
             self._transports = await ng_server.listen(self._config.ng, service, self.metrics)
             handlers = admin.Admin(
-                self.calls, self.workers, self.metrics, Rest(self.desk, self._config.admin.upload_max_mb)
+                self.calls, self.workers, self.metrics, Rest(self.desk, self.accounts, self._config.admin.upload_max_mb)
             )
             self._runner = await admin.listen(self._config.admin, handlers)
             if self._config.grpc.listen is not None:
-                from gateway.control.grpc_server import GrpcServer  # takes a third of a second, for those who use it
-
-                self._grpc = GrpcServer(self._config.grpc, self.desk)
+                self._grpc = self._grpc_server()
                 await self._grpc.start()
             self._expiry = asyncio.get_running_loop().create_task(self._expire())
             await self.workers.wait_ready()
+            if isinstance(self._grpc, GrpcProcesses):
+                self._grpc.tell()
         except OSError as error:
             raise ConfigError(f"ng.listen or admin.listen: {error}") from error
         return self.listening()
+
+    def _grpc_server(self) -> "GrpcServer | GrpcProcesses":
+        if self._config.grpc.processes > 1:
+            return GrpcProcesses(self._config, self._stream_rows, self.desk.ended, lambda: self.workers.delays)
+        from gateway.control.grpc_server import GrpcServer  # takes a third of a second, for those who use it
+
+        return GrpcServer(self._config.grpc, self.desk, self.accounts)
+
+    @property
+    def streams(self) -> int:
+        """Streams of all processes."""
+        return len(self.desk.sessions) + (self._grpc.streams if self._grpc is not None else 0)
 
     def listening(self) -> Listening:
         """Real addresses, also where port 0 was configured."""
@@ -141,8 +158,8 @@ class Gateway:
         if self._grpc is not None:
             await self._grpc.drain()
         deadline = time.monotonic() + self._config.calls.drain_timeout_s
-        log.warning("draining", extra={"calls": len(self.calls), "streams": len(self.desk.sessions)})
-        while (len(self.calls) or self.desk.sessions) and time.monotonic() < deadline:
+        log.warning("draining", extra={"calls": len(self.calls), "streams": self.streams})
+        while (len(self.calls) or self.streams) and time.monotonic() < deadline:
             await asyncio.sleep(DRAIN_LOOK_S)
 
     async def stop(self) -> None:

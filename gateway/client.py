@@ -26,6 +26,8 @@ from gateway.errors import GatewayError
 
 Frames = Iterable[bytes] | AsyncIterable[bytes]
 Item = TypeVar("Item")
+_INTERNAL_CORE = "Internal error from Core"
+"""grpc.aio's own words; a gateway's have another message."""
 AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 """The gateway has gone away: another connection may find it, or another gateway behind the same name."""
 SAMPLE_BYTES = {pb.ENCODING_S16LE: 2, pb.ENCODING_F32LE: 4, pb.ENCODING_MULAW: 1, pb.ENCODING_ALAW: 1}
@@ -114,6 +116,7 @@ class Stream:
         """What was sent, from `delay` before what comes back next."""
         self._sent = self._returned = 0
         self._over = False
+        self._coming: asyncio.Task[bytes | None] | None = None
         self._call: Any = None
         self._turn = asyncio.Lock()
         """gRPC takes one message of a call at a time."""
@@ -139,6 +142,15 @@ class Stream:
             await self._write(self._call, pb.DenoiseRequest(controls=message))
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for audio in self._connections():
+                yield audio
+        finally:
+            if self._coming is not None:
+                self._coming.cancel()
+
+    async def _connections(self) -> AsyncIterator[bytes]:
+        """Audio of one connection after the other."""
         attempt, policy = 0, self._client.reconnect
         while True:
             before = self._returned
@@ -149,7 +161,7 @@ class Stream:
                 return
             except grpc.aio.AioRpcError as error:
                 attempt = 1 if self._returned > before else attempt + 1
-                if error.code() not in AGAIN or attempt > policy.attempts:
+                if not lost(error) or attempt > policy.attempts:
                     raise DenoiseError(error.code().name, error.details() or "") from None
             self.reconnects += 1
             if audio := self._aligned(self._unreturned()):
@@ -201,7 +213,7 @@ class Stream:
 
     async def _send(self, call: Any) -> None:
         while not self._over:
-            audio = await anext(self._frames, None)
+            audio = await self._next()
             if audio is None:
                 self._over = True
                 break
@@ -209,6 +221,14 @@ class Stream:
             self._sent += len(audio)
             await self._write(call, pb.DenoiseRequest(audio=audio))
         await call.done_writing()
+
+    async def _next(self) -> bytes | None:
+        """The caller's next frame. It is waited for across connections: cancelling an async generator would end it."""
+        if self._coming is None:
+            self._coming = asyncio.ensure_future(pull(self._frames))
+        audio = await asyncio.shield(self._coming)
+        self._coming = None
+        return audio
 
     async def _write(self, call: Any, request: pb.DenoiseRequest) -> None:
         """A call that is over takes nothing more; why, its responses say."""
@@ -235,6 +255,16 @@ class Stream:
             return audio
         skip = self.delay * self._sample_bytes - (self._returned - len(audio))
         return audio[max(0, skip) :]
+
+
+def lost(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the gateway is gone, not unwilling; a write to a dying connection is an internal error of gRPC."""
+    return error.code() in AGAIN or error.details() == _INTERNAL_CORE
+
+
+async def pull(frames: AsyncIterator[bytes]) -> bytes | None:
+    """The next one; None when there is none."""
+    return await anext(frames, None)
 
 
 class DenoiseClient:

@@ -64,13 +64,17 @@ class GrpcConfig:
     insecure: bool = False
     """Also speak plain text on addresses other than loopback."""
     tokens: str | None = None
-    """YAML file of bearer tokens: `a-long-secret: {name: acme, max_streams: 200, max_rate: 400}`."""
+    """YAML file of bearer tokens: `a-long-secret: {name: acme, max_streams: 200, max_rate: 400}`. With it or jwks,
+    `POST /v1/denoise` takes a token too."""
     jwks: str | None = None
     """File or https address of a JWKS: signed tokens (JWT) are taken too."""
     jwks_audience: str | None = None
     """What `aud` of signed tokens must be; null does not look."""
     jwks_issuer: str | None = None
     """What `iss` of signed tokens must be; null does not look."""
+    processes: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Processes that serve gRPC on this port: 1 is the control process itself. A connection stays with one of them;
+    limits of tokens are counted in each."""
     max_streams: Annotated[int, Meta(ge=0)] = 0
     """Streams that a token without a limit of its own may have at once; 0 is no limit."""
     max_rate: Annotated[float, Meta(ge=0)] = 0.0

@@ -8,13 +8,15 @@ import errno
 import os
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.config import Config
+from gateway.config import Config, GrpcConfig
 from gateway.config_rules import host_port
+from gateway.control import tls
 from gateway.control.sockets import SocketPool, resolve
+from gateway.control.stream_account import Accounts
 from gateway.control.workers import worker_count
 from gateway.denoise.engines import RATES_HZ, brought, build, graph_path, names
 from gateway.errors import ConfigError
@@ -69,7 +71,7 @@ def check(config: Config, host: Host) -> list[Finding]:
     """Everything that does not fit, the fatal first. Raises ConfigError when an interface has no address."""
     findings = [
         *_descriptors(config, host), *_buffers(config, host), *_ports(config), *_models(config),
-        *_listeners(config), *_interfaces(config),
+        *_listeners(config), *_grpc(config), *_interfaces(config),
     ]  # fmt: skip
     return sorted(findings, key=lambda finding: not finding.fatal)
 
@@ -135,6 +137,18 @@ def _listeners(config: Config) -> Iterator[Finding]:
     for text in config.ng.listen:
         yield from _bindable("ng.listen", socket.SOCK_DGRAM, *host_port(text))
     yield from _bindable("admin.listen", socket.SOCK_STREAM, *host_port(config.admin.listen))
+
+
+def _grpc(config: Config) -> Iterator[Finding]:
+    """Tokens guard `POST /v1/denoise` too, so their files are read whether gRPC is on or not."""
+    if config.grpc.listen is not None:
+        yield from _bindable("grpc.listen", socket.SOCK_STREAM, *host_port(config.grpc.listen))
+    works: tuple[Callable[[GrpcConfig], object], ...] = (tls.load, Accounts)
+    for work in works:
+        try:
+            work(config.grpc)
+        except ConfigError as error:
+            yield Finding(fatal=True, text=str(error))
 
 
 def _interfaces(config: Config) -> Iterator[Finding]:

@@ -5,13 +5,15 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import date
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from gateway.config import EngineConfig
-from loadtest import codecs, gpu, renew, report
+from loadtest import beside, codecs, gpu, renew, report
 from loadtest.capacity import PARTS, Capacity, Options, to_stderr
 from loadtest.ng import NgError
 from loadtest.peers import PeerError
@@ -64,6 +66,7 @@ Exit codes: 0 measured; 1 no such device, or a package is missing; 2 wrong usage
 RENEW = "write what was measured into gateway/capacity.json, for `denoise-gateway plan`"
 
 
+UPLOADS_MOVE_MS = 2.0
 GRPC_DESCRIPTION = """\
 How many real-time streams does the gateway carry over gRPC? Starts it with one control process and one media process,
 and a client in a process of its own; prints the round trip of frames beside the algorithmic delay, and what each
@@ -77,7 +80,10 @@ examples:
   python -m loadtest grpc                                          80 streams of 10 ms, 300 of 60 ms, 300 multiplexed
   python -m loadtest grpc --streams 100 --frame-ms 20              one stage
   python -m loadtest grpc --streams 300 --frame-ms 20 --mux        the same over one DenoiseMux
-  python -m loadtest grpc --streams 100 --frame-ms 20 --uploads 20 live streams beside uploads
+  python -m loadtest grpc --streams 100 --frame-ms 20 --mux --uploads 20   the same without and with uploads, in turn
+  python -m loadtest grpc --calls 200 --uploads 20                         calls over RTP without and with uploads
+
+Uploads go as fast as they may, from a process of their own; what they move the p99 by is the median of all rounds.
 
 Exit codes: 0 measured; 1 the gateway did not start or broke; 2 wrong usage.
 """
@@ -92,20 +98,37 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def streams(options: argparse.Namespace) -> int:
-    """The stages over gRPC."""
-    chosen = ((options.streams, options.frame_ms, options.mux),) if options.streams else STAGES
-    print(HEAD)
+    """The stages over gRPC, or one beside uploads."""
+    found: list[beside.Measured] = []
+    print(beside.HEAD if options.calls else HEAD)
     try:
-        stages = []
-        for number, frame_ms, mux in chosen:
-            stages.append(measure(number, frame_ms, mux, options.seconds or 10, options.uploads))
-            print(stages[-1].line(), flush=True)
-    except (PeerError, RuntimeError) as fault:
+        for stage in _stages(options):
+            found.append(stage)
+            print(stage.line(), flush=True)
+    except (PeerError, NgError, RuntimeError) as fault:
         print(f"loadtest: {fault}", file=sys.stderr)
         return 1
+    if options.uploads:
+        print(beside.verdict(found, UPLOADS_MOVE_MS))
     if options.json:
-        options.json.write_text(json.dumps([asdict(stage) for stage in stages], indent=2) + "\n")
+        options.json.write_text(json.dumps([asdict(stage) for stage in found], indent=2) + "\n")
     return 0
+
+
+def _stages(options: argparse.Namespace) -> Iterator[Any]:
+    seconds = options.seconds or 10
+    if options.calls:
+        one: Callable[[int], beside.Measured] = partial(beside.calls, options.calls, seconds)
+    elif options.streams or options.uploads:
+        one = partial(
+            measure, options.streams or 100, options.frame_ms, options.mux, seconds, served_by=options.processes
+        )
+    else:
+        yield from (
+            measure(number, frame_ms, mux, seconds, served_by=options.processes) for number, frame_ms, mux in STAGES
+        )
+        return
+    yield from beside.alternate(one, options.uploads, options.rounds) if options.uploads else (one(0),)
 
 
 def capacity(options: argparse.Namespace) -> int:
@@ -288,9 +311,12 @@ def _grpc_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument("--streams", type=int, metavar="N", help="only this stage")
     command.add_argument("--frame-ms", type=int, choices=range(10, 61, 10), default=10, metavar="MS", help="10 to 60")
     command.add_argument("--mux", action="store_true", help="all streams over one DenoiseMux")
+    command.add_argument("--calls", type=int, metavar="N", help="legs of calls over RTP instead of streams")
     command.add_argument(
-        "--uploads", type=int, default=0, metavar="N", help="so many uploads beside, as fast as they go"
+        "--uploads", type=int, default=0, metavar="N", help="without and with so many uploads beside, in turn"
     )
+    command.add_argument("--processes", type=int, default=1, metavar="N", help="grpc.processes of the gateway (1)")
+    command.add_argument("--rounds", type=int, default=3, metavar="N", help="how often, with --uploads (3)")
     command.add_argument("--seconds", type=_seconds, metavar="S", help="measured seconds of a stage (10)")
     command.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
 
@@ -306,6 +332,7 @@ def _triton_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     command.add_argument("--model", default="light", metavar="NAME", help="of models/ (light)")
     command.add_argument("--slots", type=_sizes, default=(64, 256, 512), metavar="N,N", help="batches (64,256,512)")
+    command.add_argument("--processes", type=int, default=1, metavar="N", help="grpc.processes of the gateway (1)")
     command.add_argument("--rounds", type=_seconds, default=300, metavar="N", help="of each batch (300)")
     command.add_argument(
         "--runtime", choices=("onnx", "torch"), default="onnx", help="what the server runs the network in (onnx)"

@@ -83,6 +83,11 @@ class Connection:
         """Let the server send more of a stream."""
         self._out += frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 1 << 20))
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What the kernel has not taken yet."""
+        return len(self._out)
+
     def end(self, stream: int) -> None:
         """Nothing more will be sent."""
         self._out += frame(DATA, END_STREAM, stream, b"")

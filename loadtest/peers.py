@@ -1,5 +1,6 @@
 """What is measured: our gateway, or Debian's rtpengine, each started as a black box with its media on one core."""
 
+import os
 import re
 import shutil
 import socket
@@ -92,6 +93,17 @@ class Gateway:
         processes.pin(self.worker, {media_core})
         processes.prefer(self._process.pid)
         processes.prefer(self.worker)
+        self._media_core = media_core
+
+    def leave_media_core(self) -> None:
+        """Keep everything but the worker off its core: the kernel may put both on one, and leave the other idle."""
+        for pid in (self._process.pid, *self._grpc_processes()):
+            processes.pin(pid, set(os.sched_getaffinity(0)) - {self._media_core})
+            processes.prefer(pid)
+
+    def _grpc_processes(self) -> list[int]:
+        children = processes.descendants(self._process.pid)
+        return [pid for pid in children if "gateway.serve_grpc" in processes.command_line(pid)]
 
     def _config(self, slots: int) -> dict[str, object]:
         return {
@@ -143,8 +155,11 @@ class Gateway:
         return Reading(media_cpu_s, time.monotonic(), seconds, *frames.values(), shed)
 
     def cpu_s(self) -> tuple[float, float]:
-        """CPU time of the control process and of the media worker."""
-        return processes.cpu_s(self._process.pid), processes.cpu_s(self.worker)
+        """CPU time of the control process, with its gRPC processes, and of the media worker."""
+        beside = [
+            p for p in processes.descendants(self._process.pid) if "gateway.serve_grpc" in processes.command_line(p)
+        ]
+        return sum(map(processes.cpu_s, [self._process.pid, *beside])), processes.cpu_s(self.worker)
 
     def rss_mb(self) -> tuple[float, float]:
         """Of the media worker, and of all processes."""

@@ -215,3 +215,41 @@ def test_addresses_with_ports():
     for wrong in ("127.0.0.1", "::1:2223", "[127.0.0.1]:1", "127.0.0.1:65536", "127.0.0.1:", ":2223", "127.0.0.1:²"):
         with pytest.raises(ValueError):
             host_port(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("grpc: {listen: localhost:50051}", "grpc.listen: found 'localhost:50051', expected a numeric address"),
+        ("grpc: {listen: '127.0.0.1'}", "grpc.listen: found '127.0.0.1', expected a numeric address"),
+        ("grpc: {listen: '0.0.0.0:1'}", "grpc.listen: 0.0.0.0:1 is no loopback address"),
+        ("grpc: {listen: '[::]:1'}", "or insecure: true"),
+        ("grpc: {tls_key: k.pem}", "grpc.tls_certificate: TLS takes both tls_certificate and tls_key"),
+        ("grpc: {tls_certificate: c.pem}", "grpc.tls_certificate: TLS takes both tls_certificate and tls_key"),
+        ("grpc: {tls_client_ca: ca.pem}", "grpc.tls_client_ca: mutual TLS takes tls_certificate and tls_key too"),
+        ("grpc: {queue_ms: 99}", "grpc.queue_ms"),
+        ("grpc: {max_message_bytes: 1}", "grpc.max_message_bytes"),
+        ("grpc: {idle_timeout_s: 0}", "grpc.idle_timeout_s"),
+        ("grpc: {max_rate: -1}", "grpc.max_rate"),
+    ],
+)
+def test_what_cannot_be_of_grpc_is_said(tmp_path, text, said):
+    assert said in complaint(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "grpc: {listen: '127.0.0.1:50051'}",
+        "grpc: {listen: '[::1]:0'}",
+        "grpc: {listen: '0.0.0.0:50051', insecure: true}",
+        "grpc: {listen: '0.0.0.0:50051', tls_certificate: c.pem, tls_key: k.pem, tls_client_ca: ca.pem}",
+    ],
+)
+def test_what_can_be_of_grpc_is_taken(tmp_path, text):
+    assert read(tmp_path, text).grpc.listen
+
+
+def test_every_key_of_grpc_can_be_set_by_variables(tmp_path):
+    config = read(tmp_path, "", DENOISE_GATEWAY_GRPC__LISTEN="127.0.0.1:5", DENOISE_GATEWAY_GRPC__MAX_RATE="2.5")
+    assert (config.grpc.listen, config.grpc.max_rate) == ("127.0.0.1:5", 2.5)

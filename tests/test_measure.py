@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gateway.measure import change_db, find_pauses, frame_levels_db
+from gateway.measure import change_db, find_pauses, frame_levels_db, snr_db
 
 RATE_HZ = 8000
 
@@ -42,3 +42,37 @@ def test_the_change_is_that_of_the_chosen_frames():
 def test_without_frames_there_is_no_figure():
     assert np.isnan(change_db(noise(1, -40), noise(1, -40), np.zeros(50, bool), RATE_HZ))
     assert len(find_pauses(np.zeros(10, np.float32), RATE_HZ)) == 0
+
+
+def powers(*levels_db: float) -> list[float]:
+    """Mean squares of frames of 10 ms: half a second of each level."""
+    return [10 ** (db / 10) for db in levels_db for _ in range(50)]
+
+
+def test_the_ratio_is_that_of_speech_and_pauses_before_and_after():
+    before, after = snr_db(powers(-50, -20, -50), powers(-70, -20, -70), shift=0)
+    share = 50 / 60  # five frames of each pause are too near to the speech to be told from it
+    assert before == pytest.approx(10 * np.log10(share * (10**3 - 1)), abs=0.01)
+    assert after == pytest.approx(10 * np.log10(share * (10**5 - 1)), abs=0.01)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 7])
+def test_what_comes_back_late_is_compared_with_what_it_came_from(shift):
+    before = powers(-50, -20, -50)
+    late = (powers(-100) + before)[50 - shift :]
+    first, second = snr_db(before, late, shift)
+    assert first == pytest.approx(second)
+
+
+def test_digital_silence_is_no_infinite_ratio():
+    ratios = snr_db(powers(-200, -20, -200), powers(-200, -20, -200), shift=0)
+    assert ratios == pytest.approx((79.2, 79.2), abs=0.1)
+
+
+@pytest.mark.parametrize("levels", [(), (-50, -50), (-100,)], ids=["none", "only a pause", "silence"])
+def test_without_speech_and_pauses_there_is_no_ratio(levels):
+    assert snr_db(powers(*levels), powers(*levels), shift=0) is None
+
+
+def test_what_is_shorter_than_the_delay_has_no_ratio():
+    assert snr_db(powers(-50)[:3], powers(-50)[:3], shift=5) is None

@@ -6,10 +6,12 @@ import subprocess
 import sys
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from gateway import preflight
-from gateway.config import AdminConfig, Config, EngineConfig, InterfaceConfig, MediaConfig, NgConfig
+from gateway.config import AdminConfig, Config, EngineConfig, GrpcConfig, InterfaceConfig, MediaConfig, NgConfig
 from gateway.preflight import Finding, Host, check
+from tests.control import certificates
 
 ROOMY = Host(descriptors=1 << 20, descriptors_hard=1 << 20, rmem_max=1 << 30)
 LOOPBACK = {"default": InterfaceConfig("127.0.0.1")}
@@ -80,7 +82,9 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("section", "kind"), [("ng", socket.SOCK_DGRAM), ("admin", socket.SOCK_STREAM)], ids=["ng", "admin"]
+    ("section", "kind"),
+    [("ng", socket.SOCK_DGRAM), ("admin", socket.SOCK_STREAM), ("grpc", socket.SOCK_STREAM)],
+    ids=["ng", "admin", "grpc"],
 )
 def test_a_taken_address_is_named(section, kind):
     with socket.socket(socket.AF_INET, kind) as other:
@@ -88,8 +92,10 @@ def test_a_taken_address_is_named(section, kind):
         if kind is socket.SOCK_STREAM:
             other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        own = NgConfig(listen=(address,)) if section == "ng" else AdminConfig(listen=address)
-        finding = only(check(config(**{section: own}), ROOMY))
+        own = {
+            "ng": NgConfig(listen=(address,)), "admin": AdminConfig(listen=address), "grpc": GrpcConfig(listen=address)
+        }  # fmt: skip
+        finding = only(check(config(**{section: own[section]}), ROOMY))
     assert finding.fatal
     assert finding.text.startswith(f"{section}.listen: {address} is taken: is another gateway or rtpengine running?")
 
@@ -133,3 +139,43 @@ def test_an_engine_that_is_not_installed_is_said_before_the_start(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyrnnoise", None)
     finding = only(check(config(engine=EngineConfig(kind="rnnoise")), ROOMY))
     assert finding.fatal and "pip install 'denoise-gateway[rnnoise]'" in finding.text
+
+
+@pytest.fixture
+def pem(tmp_path):
+    return certificates.make(tmp_path)
+
+
+def served(folder, **keys) -> GrpcConfig:
+    files = {"tls_certificate": str(folder / "server.pem"), "tls_key": str(folder / "server.key")}
+    return GrpcConfig(listen="127.0.0.1:0", **(files | {key: str(folder / name) for key, name in keys.items()}))
+
+
+def test_tls_files_that_fit_are_not_complained_about(pem):
+    assert check(config(grpc=served(pem, tls_client_ca="ca.pem")), ROOMY) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"tls_key": "client.key"}, "grpc.tls_key: {}/client.key: is not the key of {}/server.pem"),
+        ({"tls_key": "nowhere"}, "grpc.tls_key: {}/nowhere: No such file or directory"),
+        ({"tls_key": "empty"}, "grpc.tls_key: {}/empty: is no PEM file"),
+        ({"tls_certificate": "server.key"}, "grpc.tls_certificate: {}/server.key with grpc.tls_key: {}/server.key: "),
+        ({"tls_certificate": "broken"}, "grpc.tls_certificate: {}/broken with grpc.tls_key: {}/server.key: "),
+        ({"tls_key": "locked"}, "the private key has a password"),
+        ({"tls_client_ca": "nowhere"}, "grpc.tls_client_ca: {}/nowhere: No such file or directory"),
+        ({"tls_client_ca": "server.key"}, "grpc.tls_client_ca: {}/server.key: no certificate"),
+        ({"tokens": "nowhere"}, "grpc.tokens: {}/nowhere: No such file or directory"),
+        ({"jwks": "empty"}, "grpc.jwks: {}/empty: "),
+    ],
+)
+def test_files_of_grpc_that_cannot_be_used_are_named(pem, keys, said):
+    (pem / "empty").touch()
+    (pem / "broken").write_text("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
+    locked = serialization.load_pem_private_key((pem / "server.key").read_bytes(), None).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
+    )
+    (pem / "locked").write_bytes(locked)
+    finding = only(check(config(grpc=served(pem, **keys)), ROOMY))
+    assert finding.fatal and said.replace("{}", str(pem)) in finding.text

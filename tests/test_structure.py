@@ -12,7 +12,7 @@ FILE_LINES, FUNCTION_LINES = 400, 45
 CONFIG = ("config", "config_file", "config_rules", "config_schema", "config_text")
 CALLS = ("calls", "call", "call_report", "legs", "leg_table", "leases", "parties", "negotiation")
 PLAN = ("plan", "plan_text", "capacity")
-ROOTS = ("app", "cli", "__main__", "preflight", "banner", "file")
+ROOTS = ("app", "cli", "__main__", "serve_grpc", "preflight", "banner", "file")
 """Where everything is put together: these may import anything, and nothing below may import them."""
 MAY_IMPORT = {
     "errors": (),

@@ -6,7 +6,7 @@ in one message. The writer is never waited for: what a client does not read is c
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
@@ -14,6 +14,7 @@ import grpc.aio
 
 from gateway._pb import denoise_pb2 as pb
 from gateway._pb import denoise_pb2_grpc as pb_grpc
+from gateway.control.conversation import converse
 from gateway.control.denoise_mux import Mux
 from gateway.control.stream_account import Account, Accounts
 from gateway.control.stream_coding import RATES_HZ, choose
@@ -24,7 +25,6 @@ from gateway.errors import GatewayError
 log = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Work = Coroutine[Any, Any, object]
 FULL_LOOK_S = 0.02
 """How often a reader looks whether there is room again; live streams always have it."""
 
@@ -103,19 +103,6 @@ class DenoiseService(pb_grpc.DenoiseServiceServicer):
 async def begin(context: Context) -> None:
     """Send headers first: a status cannot be sent while a message that was to bring them is still on its way."""
     await context.send_initial_metadata(())
-
-
-async def converse(reading: Work, writing: Work, failed: asyncio.Event) -> None:
-    """Read and write until all is written, or the stream has failed, also while a write hangs."""
-    reader, writer, failing = (asyncio.ensure_future(work) for work in (reading, writing, failed.wait()))
-    try:
-        await asyncio.wait((writer, failing), return_when=asyncio.FIRST_COMPLETED)
-        if writer.done() and not failed.is_set():
-            writer.result()
-    finally:
-        for task in (reader, writer, failing):
-            task.cancel()
-        await asyncio.gather(reader, writer, failing, return_exceptions=True)
 
 
 async def read(context: Context, client: Session | Mux) -> None:

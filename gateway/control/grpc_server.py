@@ -1,8 +1,7 @@
-"""The gRPC server around `denoise_stream`: TLS, health, reflection, limits, and how it starts and ends."""
+"""The gRPC server around `denoise_stream`: health, reflection, limits, and how it starts and ends."""
 
 import asyncio
 import logging
-from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -12,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 from gateway._pb import denoise_pb2 as pb
 from gateway._pb import denoise_pb2_grpc as pb_grpc
 from gateway.config import GrpcConfig
+from gateway.control import tls
 from gateway.control.denoise_stream import DenoiseService
 from gateway.control.stream_account import Accounts
 from gateway.control.stream_session import Desk
@@ -31,10 +31,9 @@ CONCURRENT_STREAMS = 10_000
 class GrpcServer:
     """A listening server."""
 
-    def __init__(self, config: GrpcConfig, desk: Desk) -> None:
-        """Raises ConfigError when a file cannot be used."""
+    def __init__(self, config: GrpcConfig, desk: Desk, accounts: Accounts, shared: bool = False) -> None:
+        """shared: other processes listen on the same port. Raises ConfigError when a file cannot be used."""
         self._desk = desk
-        accounts = Accounts(config)
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", config.max_message_bytes),
@@ -43,7 +42,7 @@ class GrpcServer:
                 ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
                 ("grpc.http2.max_ping_strikes", 5),
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(shared)),
             ]
         )
         self._health = health.aio.HealthServicer()
@@ -69,6 +68,11 @@ class GrpcServer:
         if not port:
             raise ConfigError(f"grpc.listen: {address} cannot be listened on: choose another port, or stop who has it")
         return f"{address.rpartition(':')[0]}:{port}"
+
+    @property
+    def streams(self) -> int:
+        """Streams beside those of the desk."""
+        return 0
 
     async def start(self) -> None:
         """Serve."""
@@ -103,21 +107,11 @@ class GrpcServer:
 
 def credentials(config: GrpcConfig) -> grpc.ServerCredentials | None:
     """Certificates, or None for plain text; raises ConfigError."""
-    if config.tls_certificate is None or config.tls_key is None:
+    secrets = tls.load(config)
+    if secrets is None:
         return None
-    key, chain = read(config.tls_key, "tls_key"), read(config.tls_certificate, "tls_certificate")
-    if config.tls_client_ca is None:
-        return grpc.ssl_server_credentials([(key, chain)])
-    ca = read(config.tls_client_ca, "tls_client_ca")
-    return grpc.ssl_server_credentials([(key, chain)], root_certificates=ca, require_client_auth=True)
-
-
-def read(path: str, key: str) -> bytes:
-    """A PEM file; raises ConfigError."""
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"grpc.{key}: {path}: {error.strerror}") from None
-    if b"-----BEGIN" not in content:
-        raise ConfigError(f"grpc.{key}: {path}: is no PEM file")
-    return content
+    return grpc.ssl_server_credentials(
+        [(secrets.key, secrets.chain)],
+        root_certificates=secrets.client_ca,
+        require_client_auth=secrets.client_ca is not None,
+    )

@@ -11,12 +11,18 @@ from typing import NamedTuple
 
 from gateway.control.stream_coding import FRAMES_PER_S, Coding, powers
 from gateway.control.stream_errors import StreamError
-from gateway.control.stream_pace import LIVE_BURST_S, LIVE_FIRST_S, LIVE_RATE, Credits, Pace
+from gateway.control.stream_pace import FLOOR_RATE, LIVE_BURST_S, LIVE_FIRST_S, LIVE_RATE, Credits, Pace
 from gateway.errors import PeerError
 from gateway.messages import Reason
 from gateway.protocol import stream_packet
 
-LIVE_FRAMES, BULK_FRAMES = stream_packet.MAX_FRAMES, 2
+FLOOR_FRAMES = 2
+"""Of a packet that keeps a stream going whose client is faster than the clock."""
+QUIET_FLIGHTS = 2
+"""Packets in flight of such a stream where nobody is live; else it is one, since those of one leg share no step of the
+network."""
+TOGETHER_S = 0.1
+"""It gets its answers in pieces of this length: each message costs the same, whatever it holds."""
 LATE_S = 0.035
 LIVE_PATIENCE_S, PATIENCE_S = 1.0, 10.0
 """After which a packet is not waited for: the media process has died, or hangs."""
@@ -69,15 +75,17 @@ class Stream:
         self._tail = coding.inner_silence * (engine_delay * coding.inner_frame_bytes // self._frame_units)
         self._quality = quality
         self._pace = Pace(LIVE_RATE, LIVE_BURST_S, LIVE_FIRST_S)
+        self._floor = Pace(FLOOR_RATE, LIVE_FIRST_S)
         self._ssrc = random.getrandbits(32)
         self._heard_ssrc = -1
         self._buffer = bytearray()
-        self._index = self._timestamp = 0
+        self._index = self._timestamp = self._turn = 0
         self._flights: dict[int, Flight] = {}
         """Oldest first."""
         self._out: list[Piece] = []
         self._out_bytes = self._writing_bytes = self._given_bytes = 0
-        self._queued = self._closed = False
+        self._queued = self._closed = self._ahead = False
+        """Ahead: audio waits, since the client is faster than the clock."""
         self._total_bytes: int | None = None
         """To be given out in all, once the client has closed its side."""
         self.bytes_in = self.late_frames = self.lost_frames = 0
@@ -110,6 +118,7 @@ class Stream:
         """Let go of everything; what is in flight is of no interest any more."""
         self._closed = True
         self._buffer.clear()
+        self._mark(ahead=False)
         flights, self._flights = self._flights, {}
         for flight in flights.values():
             if not flight.live:
@@ -145,21 +154,35 @@ class Stream:
     def pump(self, now: float) -> None:
         """Let go what may go."""
         while len(self._buffer) >= self._frame_bytes and len(self._flights) < MAX_IN_FLIGHT:
-            live = self._pace.permits(now) and self._account.permits(now)
-            if not live and not self._may_go(now):
+            pace = self._floor if self._ahead else self._pace
+            live = pace.permits(now) and self._account.permits(now)
+            if not live:
+                self._mark(ahead=True)
+            if self._ahead and len(self._flights) >= (QUIET_FLIGHTS if self._credits.quiet else 1):
                 return
-            frames = len(self._buffer) // self._frame_bytes
-            self._let_go(min(frames, LIVE_FRAMES if live else BULK_FRAMES), live, now)
+            most = (FLOOR_FRAMES if self._ahead else stream_packet.MAX_FRAMES) if live else self._credit(now)
+            if not most:
+                return
+            self._let_go(min(len(self._buffer) // self._frame_bytes, most), live, now)
+        if len(self._buffer) < self._frame_bytes:
+            self._mark(ahead=False)
 
-    def _may_go(self, now: float) -> bool:
-        """What is not live takes a credit or waits for one, and for its client to read."""
+    def _mark(self, ahead: bool) -> None:
+        if ahead != self._ahead:
+            self._ahead = ahead
+            self._credits.ahead += 1 if ahead else -1
+
+    def _credit(self, now: float) -> int:
+        """What is not live takes a credit or waits for one, and for its client to read; returns frames."""
         if self._queued or not self._account.permits(now) or self.unread_s > UNREAD_S:
-            return False
-        if self._credits.take():
-            return True
-        self._queued = True
-        self._credits.wait(self._go_on)
-        return False
+            return 0
+        frames = self._credits.take()
+        if frames:
+            self._turn = self._credits.turn
+        else:
+            self._queued = True
+            self._credits.wait(self._go_on, self._turn, now)
+        return frames
 
     def _go_on(self, now: float) -> None:
         self._queued = False
@@ -169,7 +192,7 @@ class Stream:
         size = frames * self._frame_bytes
         payload = self.coding.inward(bytes(self._buffer[:size]))
         del self._buffer[:size]
-        for pace in (self._pace, self._account):
+        for pace in (self._pace, self._floor, self._account):
             pace.take(frames / FRAMES_PER_S, now)
         if self._quality and len(self.levels[0]) < LEVELS_KEPT:
             self.levels[0].extend(powers(self.coding, payload).tolist())
@@ -212,6 +235,8 @@ class Stream:
                 break
             self._lose(index, now)
         self.pump(now)
+        if self._out:
+            self._ready()
 
     def _lose(self, index: int, now: float) -> None:
         """The client's own audio instead, as late as the rest."""
@@ -225,6 +250,7 @@ class Stream:
     def _done(self, flight: Flight, now: float) -> None:
         if not flight.live:
             self._credits.give_back(now)
+        if self._ahead:
             self.pump(now)
 
     def _give_out(self, payload: bytes, notes: bytes) -> None:
@@ -239,7 +265,8 @@ class Stream:
         self._given_bytes += len(audio)
         self._out_bytes += len(audio)
         self._out.append(Piece(audio, notes))
-        self._ready()
+        if not self._ahead or self._seconds(self._out_bytes) >= TOGETHER_S:
+            self._ready()
 
     def take(self, now: float) -> list[Piece]:
         """What is ready for the client; what was taken the last time has been written."""

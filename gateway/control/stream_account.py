@@ -13,6 +13,7 @@ import asyncio
 import hmac
 import json
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +127,11 @@ def _known(path: Path, number: int, limits: object, config: GrpcConfig) -> Accou
     """One token's account. Messages do not name the token: it is a secret."""
     limits = {} if limits is None else limits
     right: dict[object, tuple[type, ...]] = {"name": (str,), "max_streams": (int,), "max_rate": (int, float)}
-    if not isinstance(limits, dict) or any(not isinstance(limits[key], right.get(key, ())) for key in limits):
-        raise ConfigError(f"grpc.tokens: {path}: token {number + 1}: expected name, max_streams, max_rate, or nothing")
+    which = f"grpc.tokens: {path}: token {number + 1}"
+    if not isinstance(limits, dict) or any(type(limits[key]) not in right.get(key, ()) for key in limits):
+        raise ConfigError(f"{which}: expected name, max_streams, max_rate, or nothing")
+    if not all(0 <= limits.get(key, 0) < inf for key in ("max_streams", "max_rate")):
+        raise ConfigError(f"{which}: max_streams and max_rate are 0 (no limit) or more")
     return Account(
         limits.get("name", f"token {number + 1}"),
         limits.get("max_streams", config.max_streams),
@@ -141,6 +145,7 @@ def jwks(place: str) -> "jwt.PyJWKClient | jwt.PyJWKSet":
         return jwt.PyJWKClient(place, cache_keys=True, timeout=5)
     try:
         return jwt.PyJWKSet.from_dict(json.loads(Path(place).read_text(encoding="utf-8")))
-    except (OSError, ValueError, jwt.PyJWTError) as error:
+    except (OSError, ValueError, jwt.PyJWTError, AttributeError, TypeError) as error:
+        # the library takes what it finds for keys
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"grpc.jwks: {place}: {reason}; expected a JWKS file or an https address") from None

@@ -1,7 +1,6 @@
-"""The legs of streams: one row of a media process each, which sends back what it gets, over a socketpair.
+"""The sockets of streams: one pair each, of which a media process has the other end and sends back what it gets.
 
-A stream's leg stands in the table of legs beside those of calls, so a media process that starts in place of a dead one
-gets it with the same socket. All sockets of streams are watched by one epoll, which the event loop watches.
+All are watched by one epoll, which the event loop watches. Where the rows behind them come from is `stream_rows`.
 """
 
 import asyncio
@@ -9,18 +8,12 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from msgspec.structs import replace
-
-from gateway.config import DenoiseConfig
 from gateway.control.stream_coding import Coding, payloads
 from gateway.control.stream_pace import Credits
-from gateway.control.workers import Workers
-from gateway.leg_table import LegTable
-from gateway.legs import Leg, Pair
-from gateway.messages import LegSpec
+from gateway.control.stream_rows import Refuse, Row, Rows, Treatment
 from gateway.protocol.stream_packet import MAX_FRAMES
 
 DATAGRAM_BYTES = 2048
@@ -31,74 +24,26 @@ BUFFER_BYTES = 1 << 20
 """Of a socketpair: the packets that may be in flight, with what the kernel adds to each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Treatment:
-    """The controls of a stream; see `DenoiseConfig`."""
-
-    denoise: bool
-    level: int
-    music: str
-    bypass: str
-
-    @classmethod
-    def configured(cls, config: DenoiseConfig) -> "Treatment":
-        """The defaults. A stream is opened to be denoised: `denoise: none` means calls."""
-        return cls(True, config.level, config.music, config.bypass)
-
-
+@dataclass(slots=True, eq=False)
 class StreamLeg:
-    """One stream's leg; see `gateway.leg_table.Owner`."""
+    """One stream's end."""
 
-    def __init__(self, legs: LegTable, worker: int, label: str, coding: Coding, treatment: Treatment) -> None:
-        self.call_id, self.worker, self.latched = label, worker, False
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            self.leg = Leg(legs.leases.take(worker), Pair("", 0, (theirs,)))
-        except BaseException:
-            self.socket.close()
-            theirs.close()
-            raise
-        for each in (self.socket, theirs):
-            each.setblocking(False)
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
-        slot, generation = self.leg.lease
-        self._spec = LegSpec(
-            slot=slot, generation=generation, call_id=label, peer=slot, payloads=payloads(coding), noted=True
-        )
-        self.treatment = treatment
-
-    def specs(self) -> Iterable[tuple[Leg, LegSpec]]:
-        """The present description. The content delay is there whether it is denoised or not."""
-        now = self.treatment
-        yield (
-            self.leg,
-            replace(
-                self._spec,
-                denoise=True,
-                level=now.level,
-                keep_music=now.music == "pass",
-                bypass=now.bypass if now.denoise else "on",
-                latched=self.latched,
-            ),
-        )
+    call_id: str
+    socket: socket.socket
+    row: Row
+    treatment: Treatment
 
     def send(self, packet: bytes) -> None:
         """Give a packet to the media plane; what it does not take is lost, and not waited for."""
         with contextlib.suppress(OSError):
             self.socket.send(packet)
 
-    def close(self) -> None:
-        """Close both ends."""
-        self.socket.close()
-        for each in self.leg.pair.sockets:
-            each.close()
-
 
 class StreamLegs:
-    """All legs of streams."""
+    """All ends of streams of this process."""
 
-    def __init__(self, legs: LegTable, workers: Workers, clock: Callable[[], float] = time.monotonic) -> None:
-        self._legs, self._workers, self._clock = legs, workers, clock
+    def __init__(self, rows: Rows, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rows, self._clock = rows, clock
         self._receivers: dict[int, tuple[StreamLeg, Callable[[bytes, float], None]]] = {}
         self._credits: dict[int, Credits] = {}
         self._epoll = select.epoll()
@@ -108,40 +53,53 @@ class StreamLegs:
         return len(self._receivers)
 
     def open(
-        self, label: str, coding: Coding, treatment: Treatment, receive: Callable[[bytes, float], None]
+        self,
+        label: str,
+        coding: Coding,
+        treatment: Treatment,
+        receive: Callable[[bytes, float], None],
+        refuse: Refuse,
     ) -> StreamLeg:
-        """A leg in the least loaded media process; `receive` gets its packets. Raises CallerError when all are full."""
+        """A leg whose packets `receive` gets. Raises CallerError, or calls refuse later, when all are full."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._epoll.fileno(), self._readable)
-        leg = StreamLeg(self._legs, self._legs.leases.choose(1), label, coding, treatment)
-        self._legs.attach(leg, leg.leg)
-        self._receivers[leg.socket.fileno()] = (leg, receive)
-        self._epoll.register(leg.socket.fileno(), select.EPOLLIN)
-        self._tell(leg)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        for each in (ours, theirs):
+            each.setblocking(False)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        try:
+            row = self._rows.open(theirs, label, payloads(coding), treatment, refuse)
+        except BaseException:
+            ours.close()
+            raise
+        leg = StreamLeg(label, ours, row, treatment)
+        self._receivers[ours.fileno()] = (leg, receive)
+        self._epoll.register(ours.fileno(), select.EPOLLIN)
         return leg
 
     def change(self, leg: StreamLeg, treatment: Treatment) -> None:
         """Other controls, from the packets on that the media plane gets next."""
         leg.treatment = treatment
-        self._tell(leg)
-
-    def _tell(self, leg: StreamLeg) -> None:
-        self._legs.tell(leg)
-        self._workers.send(self._legs.take_orders())
+        self._rows.change(leg.row, treatment)
 
     def close(self, leg: StreamLeg) -> None:
         """End a leg."""
         self._epoll.unregister(leg.socket.fileno())
         del self._receivers[leg.socket.fileno()]
-        self._legs.detach(leg, leg.leg)
-        self._workers.send(self._legs.take_orders())
-        leg.close()
+        self._rows.close(leg.row)
+        leg.socket.close()
 
-    def credits(self, worker: int) -> Credits:
-        """Those of a media process."""
-        positions = self._legs.leases.positions
-        return self._credits.setdefault(worker, Credits(lambda: positions[worker].busy))
+    def credits(self, leg: StreamLeg) -> Credits:
+        """Those that the leg shares."""
+        pool, load = leg.row.pool, self._rows.load
+        if pool not in self._credits:
+            self._credits[pool] = Credits(lambda: load(pool)[0], lambda: load(pool)[1], self._later)
+        return self._credits[pool]
+
+    def _later(self, delay_s: float, work: Callable[[float], None]) -> None:
+        assert self._loop is not None
+        self._loop.call_later(delay_s, lambda: work(self._clock()))
 
     def shut(self) -> None:
         """Watch no more; every leg has been closed."""

@@ -16,7 +16,8 @@ from gateway.control.stream import Stream
 from gateway.control.stream_account import Account
 from gateway.control.stream_coding import choose
 from gateway.control.stream_errors import StreamError, as_stream_error
-from gateway.control.stream_legs import StreamLeg, StreamLegs, Treatment
+from gateway.control.stream_legs import StreamLeg, StreamLegs
+from gateway.control.stream_rows import Treatment
 from gateway.errors import GatewayError
 from gateway.measure import snr_db
 from gateway.protocol.stream_packet import NOTE_BYTES
@@ -157,9 +158,9 @@ class Session:
         treatment = treated(Treatment.configured(self._desk.config.denoise), asked.controls)
         label = "".join(letter for letter in asked.label[:LABEL_LENGTH] if letter.isprintable()) or "stream"
         legs = self._desk.legs
-        self._leg = legs.open(label, coding, treatment, self._receive)
+        self._leg = legs.open(label, coding, treatment, self._receive, self.fail)
         self.stream = Stream(
-            coding, delay, self._leg.send, legs.credits(self._leg.worker), self._account.pace, self._ready,
+            coding, delay, self._leg.send, legs.credits(self._leg), self._account.pace, self._ready,
             quality=asked.report_quality,
         )  # fmt: skip
         self._configuration = understood(asked, treatment, models[0])
