@@ -77,10 +77,9 @@ class Sines(NamedTuple):
 
 
 class Screen:
-    """Sees which streams may be carrying a tone. Keeps the last 176 samples of each slot."""
+    """Sees which streams may be carrying a tone."""
 
-    def __init__(self, slots: int) -> None:
-        self.past = np.zeros((slots, WINDOW - HOP), np.float32)
+    def __init__(self) -> None:
         bins = np.arange(FIRST_BIN - PEAK_BINS, LAST_BIN + 1 + PEAK_BINS)
         inside = (bins >= FIRST_BIN) & (bins <= LAST_BIN)
         half = WINDOW // 2
@@ -94,27 +93,8 @@ class Screen:
         self._shares = np.column_stack([inside, keyed]).astype(np.float32)
         """What sums the power of all bins, and of each band."""
 
-    def reset(self, slots: Ints) -> None:
-        """Forget what these slots have heard."""
-        self.past[slots] = 0.0
-
-    def look(self, slots: Ints, pcm: Floats) -> tuple[Sight, Floats]:
-        """Take a packet of each slot.
-
-        slots: int64 [n], unique; pcm: float32 [n, samples], whole frames at 8 kHz. Returns what is to be seen at its
-        end, and the stream float32 [n, 176 + samples] up to there.
-        """
-        stream = self.take(slots, pcm)
-        return self.see(stream), stream
-
-    def take(self, slots: Ints, pcm: Floats) -> Floats:
-        """The first half of `look`: the stream."""
-        stream = np.concatenate([self.past[slots], pcm], axis=1)
-        self.past[slots] = stream[:, -self.past.shape[1] :]
-        return stream
-
     def see(self, stream: Floats) -> Sight:
-        """The other half: what is to be seen at the end of each row.
+        """What is to be seen at the end of each row. stream: float32 [n, >= 256], -1..1, at 8 kHz.
 
         The transform is taken about the window's middle, where cosines are even and sines odd: half the products.
         """
