@@ -87,7 +87,7 @@ def learn(args: argparse.Namespace) -> None:
     pools = Pools(args.cache, wide_only=False)
     songs = musicset.for_training(pools, args.songs / "training.npz")
     pools.entries["noise"] = [e for e in pools.entries["noise"] if not any(s in e["name"] for s in musicset.SUSPECT)]
-    data = scenes(Director(pools, songs), args.scenes, args.seed, args.workers)
+    data = scenes(Director(pools, songs, musicset.volunteers(args.data)), args.scenes, args.seed, args.workers)
     write(train(data, args.epochs, args.seed).weights((BEGIN, END)), args.out)
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="the weights")
     parser.add_argument("--cache", type=Path, default=CACHE, help="what models.data made")
     parser.add_argument("--songs", type=Path, default=Path("/tmp/denoise-songs"), help="folder for decoded music")
-    parser.add_argument("--data", type=Path, default=heldout.default_data(), help="recordings to evaluate with")
+    parser.add_argument("--data", type=Path, default=heldout.default_data(), help="recordings")
     parser.add_argument("--scenes", type=int, default=5000)
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--clips", type=int, default=44, help="of each kind of the evaluation")

@@ -43,7 +43,8 @@ class Sound:
         slots: int64 [n], unique; pcm: float32 [n, 80 or 160], -1..1. Returns bool [n].
         """
         frames, count = self.frames[slots], pcm.shape[1] // HOP
-        power = np.einsum("ijk,ijk->ij", *[pcm.reshape(len(slots), count, HOP)] * 2)
+        parts = pcm.reshape(len(slots), count, HOP)
+        power = np.vecdot(parts, parts)
         at, of_block = slots * CHUNKS + frames // FRAMES % CHUNKS, frames % BLOCK_FRAMES
         if count == FRAMES:
             self._ring[at] = pcm
