@@ -23,7 +23,7 @@ from models.files import replacing
 from models.musicscenes import Director, scenes
 
 WIDE, STATE = 32, 32
-BEGIN, END = 3.0, 0.0
+BEGIN, END = 4.0, 1.0
 """Log odds at which the detector's verdict begins and ends: music is left to the network, which keeps it as well, for
 longer than speech is left noisy."""
 

@@ -37,7 +37,7 @@ ABOVE_SPEECH_DB, BELOW_SPEECH_DB = -10.0, -15.0
 count."""
 ABOVE_NOISE_DB, BELOW_NOISE_DB = 2.0, -5.0
 """The same beside noise."""
-HUMS, HUM_DB = 0.3, {"noise": (-20, 10), "noisy speech": (-32, -3), "speech": (-40, -10)}
+HUMS, HUM_DB = 0.15, {"noise": (-25, 5), "noisy speech": (-32, -3), "speech": (-40, -10)}
 """How often something electric sounds under a scene, and its level beside what else there is; `HUM_BELOW_DB` where a
 kind is not named."""
 HUM_BELOW_DB = (-45, -20)
@@ -143,9 +143,9 @@ def again_and_again(rng: Rng, speech: np.ndarray) -> np.ndarray:
 
 
 def electric(rng: Rng) -> np.ndarray:
-    """Lines that stand still for ever, as no music does: mains hum, a motor, whines of converters; level one."""
-    hum = synthesis.unit(synthesis.hum(rng, SIZE, RATE)) * (rng.random() < 0.75)
-    for _ in range(int(rng.integers(0 if hum.any() else 1, 4))):
+    """What stands still for ever, as no music does: mains hum, a motor, sometimes the whine of a converter; level one."""
+    hum = synthesis.unit(synthesis.hum(rng, SIZE, RATE))
+    if rng.random() < 0.3:
         whine = np.full(SIZE, np.exp(rng.uniform(np.log(200), np.log(3400))))
         hum = hum + synthesis.periodic(rng, whine, np.ones(1), RATE) * from_db(rng.uniform(-20, 6))
     return synthesis.unit(hum)
