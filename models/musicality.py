@@ -23,7 +23,7 @@ from models.files import replacing
 from models.musicscenes import Director, scenes
 
 WIDE, STATE = 32, 32
-BEGIN, END = 4.0, 1.0
+BEGIN, END = 3.0, 0.0
 """Log odds at which the detector's verdict begins and ends: music is left to the network, which keeps it as well, for
 longer than speech is left noisy."""
 
@@ -88,7 +88,7 @@ def learn(args: argparse.Namespace) -> None:
     songs = musicset.for_training(pools, args.songs / "training.npz")
     pools.entries["noise"] = [e for e in pools.entries["noise"] if not any(s in e["name"] for s in musicset.SUSPECT)]
     data = scenes(Director(pools, songs, musicset.volunteers(args.data)), args.scenes, args.seed, args.workers)
-    write(train(data, args.epochs, args.seed).weights((BEGIN, END)), args.out)
+    write(train(data, args.epochs, args.start).weights((BEGIN, END)), args.out)
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -108,7 +108,8 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=5000)
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--clips", type=int, default=44, help="of each kind of the evaluation")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the scenes")
+    parser.add_argument("--start", type=int, default=1, help="seed of the first weights and of the order of learning")
     parser.add_argument("--workers", type=int, default=1, help="processes that mix")
     args = parser.parse_args()
     if args.evaluate:

@@ -143,7 +143,7 @@ def again_and_again(rng: Rng, speech: np.ndarray) -> np.ndarray:
 
 
 def electric(rng: Rng) -> np.ndarray:
-    """What stands still for ever, as no music does: mains hum, a motor, sometimes the whine of a converter; level one."""
+    """Stands still for ever, as no music does: mains hum or a motor, sometimes a whine; level one."""
     hum = synthesis.unit(synthesis.hum(rng, SIZE, RATE))
     if rng.random() < 0.3:
         whine = np.full(SIZE, np.exp(rng.uniform(np.log(200), np.log(3400))))

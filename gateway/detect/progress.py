@@ -18,7 +18,7 @@ from gateway.detect.lines import LOOK, LOW_HZ, LOW_LAG, SLOW_SAMPLES, Notch, Slo
 from gateway.detect.sines import CHUNK, HOP, PAST, SILENCE, Bools, Doubles, Floats, Ints, Sight
 
 TONAL, PURE = 0.97, 0.985
-"""Share of the power in narrow peaks: from here on a row is looked at; lines that leave no more than `REST` have this."""
+"""Share of the power in narrow peaks from which a row is looked at, and that lines have which leave at most `REST`."""
 FAINTEST = 10 ** ((-48.0 - 6.18) / 10)
 """Mean square of -48 dBm0."""
 QUIET = 10 ** ((-55.0 - 6.18) / 10)
