@@ -147,7 +147,8 @@ class Ear:
         """The chunk of each slot."""
         sound, begin = self._sound, self.heard[slots] - CHUNK
         music = self._music.hear(slots, sound) & self._keep_music[slots]
-        self._note_music(slots, music)
+        told = self._music_since[slots] >= 0
+        self._note_music(slots, music & (told | ~self._progress.holds[slots]))
         active = self._dtmf.active[slots] | self._progress.active[slots] | self._fax.active[slots]
         loud = sound.energy(slots) > QUIET_POWER * CHUNK
         toneish = np.zeros(len(slots), np.bool_)
@@ -177,7 +178,7 @@ class Ear:
         self.latch(slots[self._fax.latched[slots]])
 
     def _note_music(self, slots: Ints, music: Bools) -> None:
-        """Music is reported when it begins, and again when it is over."""
+        """Music is reported when it begins, and again when it is over; a tone that has a name does not begin it."""
         changed = music != (self._music_since[slots] >= 0)
         if not changed.any():
             return
