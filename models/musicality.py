@@ -89,8 +89,8 @@ def learn(args: argparse.Namespace) -> None:
     pools = Pools(args.cache, wide_only=False)
     songs = musicset.for_training(pools, args.songs / "training.npz")
     pools.entries["noise"] = [e for e in pools.entries["noise"] if not any(s in e["name"] for s in musicset.SUSPECT)]
-    data = scenes(Director(pools, songs), args.scenes, args.seed, args.workers)
-    write(train(data, args.epochs, args.seed).weights((BEGIN, END)), args.out)
+    data = scenes(Director(pools, songs, musicset.volunteers(args.data)), args.scenes, args.seed, args.workers)
+    write(train(data, args.epochs, args.start).weights((BEGIN, END)), args.out)
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -106,11 +106,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="the weights")
     parser.add_argument("--cache", type=Path, default=CACHE, help="what models.data made")
     parser.add_argument("--songs", type=Path, default=Path("/tmp/denoise-songs"), help="folder for decoded music")
-    parser.add_argument("--data", type=Path, default=heldout.default_data(), help="recordings to evaluate with")
+    parser.add_argument("--data", type=Path, default=heldout.default_data(), help="recordings")
     parser.add_argument("--scenes", type=int, default=5000)
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--clips", type=int, default=44, help="of each kind of the evaluation")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the scenes")
+    parser.add_argument("--start", type=int, default=1, help="seed of the first weights and of the order of learning")
     parser.add_argument("--workers", type=int, default=1, help="processes that mix")
     args = parser.parse_args()
     if args.evaluate:

@@ -16,10 +16,10 @@ from gateway.detect.fax import Fax
 from gateway.detect.music import Music
 from gateway.detect.policy import Bools, Codes, Ints, Policy
 from gateway.detect.progress import Progress
-from gateway.detect.sines import CHUNK, HOP, RATE, Floats, Screen, Sight
+from gateway.detect.sines import CHUNK, HOP, PAST, RATE, WINDOW, Floats, Screen, Sight
+from gateway.detect.sound import FRAMES, Sound
 from gateway.messages import Reason
 
-FRAMES = CHUNK // HOP
 QUIET_POWER = 10 ** ((-48.0 - 6.18) / 10)
 """Mean square of -48 dBm0: weaker sounds are no signal to a telephone network."""
 CANDIDATE, KEYED = 0.9, 0.9
@@ -50,13 +50,13 @@ class Ear:
         self.heard = np.zeros(slots, np.int64)
         """Samples at 8 kHz since the leg began, lost ones and those that wait counted in."""
         self._verdict = np.zeros(slots, np.uint8)
-        self._chunks = np.zeros((slots, CHUNK), np.float32)
-        self._filled = np.zeros(slots, np.int64)
-        """Samples of the chunk that are there."""
+        self._sound = Sound(slots)
+        self._waits = np.zeros(slots, np.bool_)
+        """A full chunk was not heard yet."""
         self._ready: list[Ints] = []
-        """Slots whose chunk is full."""
+        """These slots."""
         self._keep_music = np.zeros(slots, np.bool_)
-        self._screen = Screen(slots)
+        self._screen = Screen()
         self._dtmf, self._progress, self._fax, self._music = Dtmf(slots), Progress(slots), Fax(slots), Music(slots)
         self._music_since = np.full(slots, -1, np.int64)
         self._before = np.zeros(slots, np.float32)
@@ -76,10 +76,9 @@ class Ear:
     def forget(self, slots: Ints) -> None:
         """Another source, or silence: what was heard does not go on. A latch stays."""
         self._hear_before(slots)
-        for part in (self._screen, self._dtmf, self._progress, self._fax, self._music):
+        for part in (self._sound, self._dtmf, self._progress, self._fax, self._music):
             part.reset(slots)
         self._verdict[slots] = np.where(self.policy.latched[slots], Reason.FAX, Reason.NONE)
-        self._filled[slots] = 0
         self._music_since[slots] = -1
         self._before[slots] = 0.0
 
@@ -87,8 +86,7 @@ class Ear:
         """So many frames of 10 ms were not sent, or were lost. frames: int64 [n]"""
         self._hear_before(slots)
         self.heard[slots] += frames * HOP
-        self._filled[slots] = 0
-        self._screen.reset(slots)
+        self._sound.interrupt(slots)
 
     def verdicts(self, slots: Ints) -> Codes:
         """The `Reason` to leave the next packet of each slot alone, uint8 [n], by all that was taken before."""
@@ -104,27 +102,23 @@ class Ear:
         pcm = frames.reshape(len(slots), -1)
         pcm = pcm if rate == RATE else self._narrowed(slots, pcm)
         self._keep_music[slots] = keep_music
-        step = HOP if pcm.shape[1] % CHUNK or self._filled[slots].any() else CHUNK
+        step = HOP if pcm.shape[1] % CHUNK or (self._sound.frames[slots] % FRAMES).any() else CHUNK
         for at in range(0, pcm.shape[1], step):
             self._fill(slots, pcm[:, at : at + step])
 
     def _fill(self, slots: Ints, pcm: Floats) -> None:
         """A chunk of each slot, or half of one."""
         self._hear_before(slots)
-        filled, size = self._filled[slots], pcm.shape[1]
-        if size == CHUNK:
-            self._chunks[slots] = pcm
-        else:
-            self._chunks.reshape(-1, FRAMES, HOP)[slots, filled // HOP] = pcm
-        self._filled[slots] = filled = filled + size
-        self.heard[slots] += size
-        full = slots if size == CHUNK else slots[filled == CHUNK]
-        self.waiting += len(full)
-        self._ready.append(full)
+        full = self._sound.add(slots, pcm)
+        self.heard[slots] += pcm.shape[1]
+        slots = slots if full.all() else slots[full]
+        self._waits[slots] = True
+        self.waiting += len(slots)
+        self._ready.append(slots)
 
     def _hear_before(self, slots: Ints) -> None:
         """What these slots have waiting comes before anything else of theirs."""
-        if self.waiting and (self._filled[slots] == CHUNK).any():
+        if self.waiting and self._waits[slots].any():
             self.listen()
 
     def listen(self) -> None:
@@ -133,7 +127,7 @@ class Ear:
             return
         began = time.perf_counter()
         slots, self._ready, self.waiting = np.concatenate(self._ready), [], 0
-        self._filled[slots] = 0
+        self._waits[slots] = False
         try:
             self._verdict[slots] = self._hear(slots)
             self.fault = ""
@@ -151,22 +145,22 @@ class Ear:
 
     def _hear(self, slots: Ints) -> Codes:
         """The chunk of each slot."""
-        pcm, begin = self._chunks[slots], self.heard[slots] - CHUNK
-        music = self._music.hear(slots, pcm) & self._keep_music[slots]
-        self._note_music(slots, music)
-        stream = self._screen.take(slots, pcm)
+        sound, begin = self._sound, self.heard[slots] - CHUNK
+        music = self._music.hear(slots, sound) & self._keep_music[slots]
+        told = self._music_since[slots] >= 0
+        self._note_music(slots, music & (told | ~self._progress.holds[slots]))
         active = self._dtmf.active[slots] | self._progress.active[slots] | self._fax.active[slots]
-        loud = np.einsum("ij,ij->i", pcm, pcm) > QUIET_POWER * CHUNK
+        loud = sound.energy(slots) > QUIET_POWER * CHUNK
         toneish = np.zeros(len(slots), np.bool_)
         seen = np.flatnonzero(loud | active)
         if len(seen):
-            sight = self._screen.see(stream if len(seen) == len(slots) else stream[seen])
+            sight = self._screen.see(sound.stream(slots[seen], WINDOW))
             toneish[seen] = loud[seen] & (sight.tonal > TONEISH)
             candidate = loud[seen] & ((sight.tonal > CANDIDATE) | (sight.keyed.max(axis=1) > KEYED))
             closer = np.flatnonzero(candidate | active[seen])
             rows = seen[closer]
             if len(rows):
-                self._look_closer(slots[rows], stream[rows], sight.take(closer), begin[rows])
+                self._look_closer(slots[rows], sound.stream(slots[rows], PAST + CHUNK), sight.take(closer), begin[rows])
         return self.policy.decide(
             slots,
             FRAMES,
@@ -184,7 +178,7 @@ class Ear:
         self.latch(slots[self._fax.latched[slots]])
 
     def _note_music(self, slots: Ints, music: Bools) -> None:
-        """Music is reported when it begins, and again when it is over."""
+        """Music is reported when it begins, and again when it is over; a tone that has a name does not begin it."""
         changed = music != (self._music_since[slots] >= 0)
         if not changed.any():
             return

@@ -64,28 +64,42 @@ def single(sound: Floats, lag: int) -> Single:
     return Single(np.arccos(np.clip(cosine, -1.0, 1.0)) * (RATE / (2 * np.pi * lag)), total, least / total)
 
 
-def pair(sound: Floats, lag: int) -> Pair:
-    """float32 [m, 256] at 8 kHz -> its two lines, below 4000 / lag Hz.
+def pair(sound: Floats, lag: int, most: float = 1.0) -> Pair:
+    """float32 [m, 256] at 8 kHz -> its two lines, below 4000 / lag Hz; zeros where the rest is more than `most`.
 
     The recurrence of `sines.fit`. Powers: the moments of x[t-lag] + x[t+lag], which is 2 cos w x[t] for each line,
     and of x[t], with x[t], give two equations.
     """
     x = sound.astype(np.float64)
     size, root = x.shape[1] - CONTEXT * lag, np.sqrt(0.5)
-    at = [x[:, step * lag : step * lag + size] for step in range(CONTEXT + 1)]
-    columns = np.stack([(at[4] + at[0]) * root, (at[3] + at[1]) * root, at[2]], axis=1)
+    columns = np.empty((len(x), 3, size))
+    np.add(x[:, 4 * lag :], x[:, :size], out=columns[:, 0])
+    np.add(x[:, 3 * lag : 3 * lag + size], x[:, lag : lag + size], out=columns[:, 1])
+    columns[:, :2] *= root
+    columns[:, 2] = x[:, 2 * lag : 2 * lag + size]
     moments = columns @ columns.transpose(0, 2, 1) / size
     values, vectors = np.linalg.eigh(moments + np.eye(3) * SILENCE)
-    outer, inner, middle = vectors[:, 0, 0] * root, vectors[:, 1, 0] * root, vectors[:, 2, 0]
+    rest = np.maximum(values[:, 0], 0.0) / (moments[:, 2, 2] + SILENCE)
+    hz, power = np.zeros((len(x), 2)), np.zeros((len(x), 2))
+    rows = np.flatnonzero(rest <= most)
+    if len(rows):
+        cosines, power[rows] = _two(moments[rows], values[rows, 0], vectors[rows, :, 0])
+        hz[rows] = np.arccos(cosines) * (RATE / (2 * np.pi * lag))
+    return Pair(hz, power, rest)
+
+
+def _two(moments: Doubles, least: Doubles, vector: Doubles) -> tuple[Doubles, Doubles]:
+    """Cosines of both lines and their powers, [m, 2] each, from the smallest eigenvalue of the moments."""
+    root = np.sqrt(0.5)
+    outer, inner, middle = vector[:, 0] * root, vector[:, 1] * root, vector[:, 2]
     outer = np.where(np.abs(outer) < 1e-9, 1e-9, outer)
     half_sum, product = -inner / outer / 4, (middle / outer - 2) / 4
     apart = np.sqrt(np.maximum(half_sum**2 - product, 1e-12))
     cosines = np.clip(np.stack([half_sum + apart, half_sum - apart], axis=1), -1.0, 1.0)
-    clean = np.maximum(moments[:, 2, 2] - values[:, 0], 0.0)
+    clean = np.maximum(moments[:, 2, 2] - least, 0.0)
     first = (moments[:, 1, 2] * root - clean * cosines[:, 1]) / (cosines[:, 0] - cosines[:, 1] + 1e-9)
     first = np.clip(first, 0.0, clean)
-    rest = np.maximum(values[:, 0], 0.0) / (moments[:, 2, 2] + SILENCE)
-    return Pair(np.arccos(cosines) * (RATE / (2 * np.pi * lag)), np.stack([first, clean - first], axis=1), rest)
+    return cosines, np.stack([first, clean - first], axis=1)
 
 
 class Notch:

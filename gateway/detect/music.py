@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from gateway.detect.sines import CHUNK, HOP, RATE, Bools, Floats, Ints
+from gateway.detect.sines import HOP, RATE, Bools, Floats, Ints
+from gateway.detect.sound import BLOCK_FRAMES, Sound
 
 WEIGHTS = Path(__file__).with_name("music.npz")
-FRAMES = 16
+FRAMES = BLOCK_FRAMES
 """10 ms frames in a block, the step of features and verdicts."""
 BLOCK, WINDOW = FRAMES * HOP, 512
-CHUNKS, RECENT = BLOCK // CHUNK, -(-WINDOW // CHUNK)
-"""In a block, and in its window."""
 LOWEST, BINS = 6, 208
 """First bin of the spectrum that is looked at, and how many: 94 to 3328 Hz in steps of 15.6 Hz."""
 BANDS, KNOTS = 14, 14
@@ -222,45 +221,30 @@ class Music:
         self.on: Bools = np.zeros(slots, np.bool_)
         """bool [slots]: music is heard now."""
         self._features = Features(slots)
-        self._recent = np.zeros((slots, RECENT * CHUNK), np.float32)
-        """The newest chunks, in order when a block is full."""
-        self._energies = np.zeros((slots, FRAMES), np.float32)
-        self._chunk = np.zeros(slots, np.int64)
-        """Chunks of the block that are there."""
         self._state = np.zeros((slots, self.network.size), np.float32)
         self._silent = np.zeros(slots, np.int64)
         self.reset(np.arange(slots))
 
     def reset(self, slots: Ints) -> None:
-        """Forget all of these slots: their next chunk is the first of a stream."""
-        self._recent[slots] = 0
-        self._energies[slots] = 0
-        self._chunk[slots] = 0
-        self._forget(slots)
-
-    def _forget(self, slots: Ints) -> None:
+        """Forget all of these slots."""
         self._features.reset(slots)
         self._state[slots] = 0
         self._silent[slots] = 0
         self.on[slots] = False
 
-    def hear(self, slots: Ints, pcm: Floats) -> Bools:
-        """Advance each slot by a chunk: whether music is heard at its end, bool [n].
+    def hear(self, slots: Ints, sound: Sound) -> Bools:
+        """Advance each slot by the newest chunk of its sound: whether music is heard at its end, bool [n].
 
-        slots: int64 [n], unique; pcm: float32 [n, CHUNK], -1..1 at 8 kHz.
+        slots: int64 [n], unique.
         """
-        chunk, frames = self._chunk[slots], pcm.reshape(-1, HOP)
-        self._recent.reshape(-1, RECENT, CHUNK)[slots, chunk % RECENT] = pcm
-        self._energies.reshape(-1, CHUNKS, 2)[slots, chunk] = np.einsum("ij,ij->i", frames, frames).reshape(-1, 2)
-        self._chunk[slots] = (chunk + 1) % CHUNKS
-        due = slots[chunk == CHUNKS - 1]
+        due = slots[sound.frames[slots] % FRAMES == 0]
         for first in range(0, len(due), ROWS):
-            self._judge(due[first : first + ROWS])
+            some = due[first : first + ROWS]
+            self._judge(some, sound.last(some, WINDOW), sound.energies(some))
         return self.on[slots]
 
-    def _judge(self, slots: Ints) -> None:
+    def _judge(self, slots: Ints, blocks: Floats, energies: Floats) -> None:
         """Take the block that each slot has just filled, and renew the verdict."""
-        blocks, energies = self._recent[slots], self._energies[slots]
         loud = decibels(energies) > SILENCE_DBFS
         if not loud.all():
             self._rest(slots[~loud])
@@ -276,4 +260,4 @@ class Music:
     def _rest(self, slots: Ints) -> None:
         """Count silence; too much of it ends music."""
         self._silent[slots] += 1
-        self._forget(slots[self._silent[slots] >= FORGET_BLOCKS])
+        self.reset(slots[self._silent[slots] >= FORGET_BLOCKS])

@@ -17,8 +17,8 @@ from gateway.detect.dtmf import plausible as like_dtmf
 from gateway.detect.lines import LOOK, LOW_HZ, LOW_LAG, SLOW_SAMPLES, Notch, Slow, pair, single
 from gateway.detect.sines import CHUNK, HOP, PAST, SILENCE, Bools, Doubles, Floats, Ints, Sight
 
-TONAL = 0.97
-"""Share of the power in narrow peaks from which a row is measured."""
+TONAL, PURE = 0.97, 0.985
+"""Share of the power in narrow peaks from which a row is looked at, and that lines have which leave at most `REST`."""
 FAINTEST = 10 ** ((-48.0 - 6.18) / 10)
 """Mean square of -48 dBm0."""
 QUIET = 10 ** ((-55.0 - 6.18) / 10)
@@ -49,6 +49,8 @@ SIT_GAP = 10 * HOP
 """Between two tones of special information: 30 ms in E.180, and the time to measure the next one."""
 WEAK = 0.02
 """A peak with less of the power is none."""
+APART_HZ, MATCHED = 90.0, 14.0
+"""Lines at least so far apart leave two peaks, and if they are alike the first is at most so much stronger."""
 ONE_PEAK, NARROW = 0.8, 0.9
 """Share of the power in one peak of the screen, under which lines lie that beat, and in two, while they last."""
 CLOSE_HZ = 100.0
@@ -104,8 +106,8 @@ class Progress:
         self._next = np.zeros(slots, np.int64)
         self._tonal_until = np.full(slots, -1, np.int64)
         """Sample up to which nothing but narrow peaks was seen."""
-        self._chunk_before = np.zeros((slots, PAST + CHUNK), np.float32)
-        """The stream at that chunk: a tone may have begun in it."""
+        self._before = np.zeros((slots, CHUNK), np.float32)
+        """What lay before the stream of the next chunk: a tone may have begun in it."""
         self._past = np.zeros((slots, SLOW_SAMPLES), np.float32)
         """Of slots in mode SLOW."""
         self._episodes: dict[int, Episode] = {}
@@ -124,15 +126,21 @@ class Progress:
         rows; begin: int64 [m], sample number of the chunk's first sample.
         """
         found: list[Detection] = []
-        mode = self._mode[slots]
+        mode, tonal = self._mode[slots], sight.tonal
         for advance, some in ((self._follow, mode > SLOW), (self._prove_slow, mode == SLOW)):
             rows = np.flatnonzero(some)
             if len(rows):
-                advance(slots[rows], stream[rows], sight.take(rows), begin[rows], found)
-        mode, tonal = self._mode[slots], sight.tonal > TONAL
+                advance(slots[rows], stream[rows], tonal[rows], begin[rows], found)
+        rows = np.flatnonzero(tonal > TONAL)
+        if len(rows):
+            self._meet(slots[rows], stream[rows], sight.take(rows), begin[rows], found)
+        return found
+
+    def _meet(self, slots: Ints, stream: Floats, sight: Sight, begin: Ints, found: list[Detection]) -> None:
+        """Nothing but narrow peaks; those that had nothing else in the chunk before are measured."""
+        mode = self._mode[slots]
         new = (
-            tonal
-            & (self._tonal_until[slots] == begin)
+            (self._tonal_until[slots] == begin)
             & ((mode < ON) | (mode == GAP))
             & (sight.power > FAINTEST)
             & (sight.power < ABSURD)
@@ -141,13 +149,12 @@ class Progress:
         )
         rows = np.flatnonzero(new)
         if len(rows):
-            long = np.concatenate([self._chunk_before[slots[rows], :CHUNK], stream[rows]], axis=1)
+            long = np.concatenate([self._before[slots[rows]], stream[rows]], axis=1)
             self._measure(slots[rows], long, sight.take(rows), begin[rows] + CHUNK, found)
-        self._tonal_until[slots[tonal]] = begin[tonal] + CHUNK
-        self._chunk_before[slots[tonal]] = stream[tonal]
-        return found
+        self._tonal_until[slots] = begin + CHUNK
+        self._before[slots] = stream[:, :CHUNK]
 
-    def _follow(self, slots: Ints, stream: Floats, _: Sight, begin: Ints, found: list[Detection]) -> None:
+    def _follow(self, slots: Ints, stream: Floats, _: Floats, begin: Ints, found: list[Detection]) -> None:
         """Frames of slots in which a tone was heard."""
         hole = begin - self._next[slots]
         for slot in slots[hole > LOST].tolist():
@@ -243,28 +250,29 @@ class Progress:
     def _measure(self, slots: Ints, stream: Floats, sight: Sight, end: Ints, found: list[Detection]) -> None:
         """Rows that are not known to be a tone yet. end: int64 [m], sample after the stream's last."""
         sound = stream[:, -LOOK:]
-        parts = np.square(sound).reshape(len(slots), 4, -1).mean(axis=2)
+        parts = np.einsum("ijk,ijk->ij", *[sound.reshape(len(slots), 4, -1)] * 2)
         swing = parts.max(axis=1) / (parts.min(axis=1) + np.float32(SILENCE))
-        steady, beating = swing < STEADY, swing > BEATING
         first, second = sight.hz[:, 0], sight.hz[:, 1]
-        low = first < LOW_HZ
+        main, other = sight.peaks[:, 0], sight.peaks[:, 1]
+        low, steady = first < LOW_HZ, (swing < STEADY) & (main > PURE)
         for lag, rows in ((LOW_LAG, np.flatnonzero(steady & low)), (1, np.flatnonzero(steady & ~low))):
             if len(rows):
                 line = single(sound[rows], lag)
                 for at in np.flatnonzero((line.rest < REST) & (line.hz > LOWEST_HZ)).tolist():
                     heard = Heard((float(line.hz[at]),), float(line.power[at]), float(line.rest[at]))
                     self._begin(int(slots[rows[at]]), heard, stream[rows[at]], int(end[rows[at]]), found)
-        low &= (second < LOW_HZ) | (sight.peaks[:, 1] < WEAK)
-        rows = np.flatnonzero(low & (self._mode[slots] <= SLOW))
+        low &= (second < LOW_HZ) | (other < WEAK)
+        alike = (np.abs(second - first) < APART_HZ) | (main < MATCHED * other)
+        rows = np.flatnonzero(low & (main + other > PURE) & alike & (self._mode[slots] <= SLOW))
         if len(rows):
-            both = pair(sound[rows], LOW_LAG)
+            both = pair(sound[rows], LOW_LAG, REST)
             for at in np.flatnonzero((both.rest < REST) & (both.hz[:, 0] > LOWEST_HZ) & _alike(both.power)).tolist():
                 low_hz, high_hz = both.hz[at].tolist()
                 heard = Heard((low_hz, high_hz), float(both.power[at].sum()), float(both.rest[at]))
                 self._begin(int(slots[rows[at]]), heard, stream[rows[at]], int(end[rows[at]]), found)
-        low &= beating & (first > SLOW_HZ[0]) & (first < SLOW_HZ[1]) & (sight.peaks[:, 0] > ONE_PEAK)
-        for row in np.flatnonzero(low & (self._mode[slots] == IDLE)).tolist():
-            self._begin_slow(int(slots[row]), float(first[row]), float(sight.power[row]), stream[row], int(end[row]))
+        slow = low & (swing > BEATING) & (main > ONE_PEAK) & (first > SLOW_HZ[0]) & (first < SLOW_HZ[1])
+        for row in np.flatnonzero(slow & (self._mode[slots] == IDLE)).tolist():
+            self._begin_slow(int(slots[row]), float(sight.power[row]), stream[row], int(end[row]))
 
     def _begin(self, slot: int, heard: Heard, stream: Floats, end: int, found: list[Detection]) -> None:
         """Lines: of a plan, or of another tone that has to prove itself."""
@@ -309,18 +317,16 @@ class Progress:
         self._deadline[slot] = FOREVER
         self.active[slot] = True
 
-    def _begin_slow(self, slot: int, hz: float, power: float, stream: Floats, end: int) -> None:
+    def _begin_slow(self, slot: int, power: float, stream: Floats, end: int) -> None:
         """Something narrow that beats, maybe."""
-        heard = Heard((hz - 25.0, hz, hz + 25.0), power, 0.0)
-        self._track(slot, heard, (0.001, 8.0), _onset(stream, power, end), end)
-        self._patience[slot], self._rest[slot] = 3, REST_SLOW
-        self._mode[slot] = SLOW
+        self._since[slot], self._next[slot] = _onset(stream, power, end), end
+        self._mode[slot], self.active[slot] = SLOW, True
         self._past[slot] = 0.0
         self._past[slot, -len(stream) :] = stream
 
-    def _prove_slow(self, slots: Ints, stream: Floats, sight: Sight, begin: Ints, found: list[Detection]) -> None:
+    def _prove_slow(self, slots: Ints, stream: Floats, tonal: Floats, begin: Ints, found: list[Detection]) -> None:
         """100 ms of something narrow: the lines of a plan, or nothing."""
-        lasts = (begin == self._next[slots]) & (sight.tonal > NARROW)
+        lasts = (begin == self._next[slots]) & (tonal > NARROW)
         self._mode[slots[~lasts]] = IDLE
         self.active[slots[~lasts]] = False
         slots, stream, end = slots[lasts], stream[lasts], begin[lasts] + CHUNK
@@ -355,8 +361,8 @@ def _of_one_voice(hz: tuple[float, ...]) -> bool:
 
 def _onset(sound: Floats, power: float, end: int) -> int:
     """Sample at which a tone began that fills the end of a sound; part of a frame counts by its share of the power."""
-    frames = np.nan_to_num(np.square(sound[len(sound) % HOP :]).reshape(-1, HOP).mean(axis=1) / power)
-    weak = np.flatnonzero(frames < 0.25)
-    first = int(weak[-1]) if len(weak) else -1
-    head = np.minimum(frames[max(first, 0) : first + 2], 1.0).sum() if first >= 0 else 1.0
+    whole = sound[len(sound) % HOP :].reshape(-1, HOP)
+    frames = (np.vecdot(whole, whole) / (HOP * power)).tolist()
+    first = max((at for at, share in enumerate(frames) if share < 0.25), default=-1)
+    head = sum(min(share, 1.0) for share in frames[first : first + 2]) if first >= 0 else 1.0
     return int(end - HOP * (len(frames) - first - 2) - HOP * head)

@@ -77,70 +77,74 @@ class Sines(NamedTuple):
 
 
 class Screen:
-    """Sees which streams may be carrying a tone. Keeps the last 176 samples of each slot."""
+    """Sees which streams may be carrying a tone.
 
-    def __init__(self, slots: int) -> None:
-        self.past = np.zeros((slots, WINDOW - HOP), np.float32)
-        bins = np.arange(FIRST_BIN - PEAK_BINS, LAST_BIN + 1 + PEAK_BINS)
-        inside = (bins >= FIRST_BIN) & (bins <= LAST_BIN)
-        half = WINDOW // 2
-        time = np.arange(half) + 0.5 - half
-        phase = 2 * np.pi / WINDOW * time[:, None] * bins
-        hann = inside * np.cos(np.pi * time / WINDOW)[:, None] ** 2
-        self._cosines = (hann * np.cos(phase)).astype(np.float32)
-        self._sines = (hann * np.sin(phase)).astype(np.float32)
+    Half a window apart, samples of an even bin's waves are equal and those of an odd bin's opposite, so that the sum of
+    both halves has the even bins and the difference the odd ones: half the products. Bins stay in that order.
+    """
+
+    def __init__(self) -> None:
+        half, bins = WINDOW // 2, np.arange(FIRST_BIN - PEAK_BINS, LAST_BIN + 1 + PEAK_BINS)
+        odd, even = bins[bins % 2 == 1], bins[bins % 2 == 0]
+        self._hann = (np.cos(np.pi * ((np.arange(WINDOW) + 0.5) / WINDOW - 0.5)) ** 2).astype(np.float32)
+        self._odd, self._even = _waves(odd, half), _waves(even, half)
+        self._bins = len(bins)
+        place = np.argsort(np.argsort(bins % 2 == 0, kind="stable"))
+        peaks = np.clip(np.concatenate([odd, even]), FIRST_BIN, LAST_BIN)
+        self._around = place[peaks[:, None] + np.arange(-PEAK_BINS, PEAK_BINS + 1) - bins[0]]
+        """int64 [bins, 5]: where the bins about each lie."""
+        self._hz = (peaks * (RATE / WINDOW)).astype(np.float32)
         low, high = (np.array(FSK_BANDS_HZ) * WINDOW / RATE).T
         keyed = (bins[:, None] >= np.floor(low)) & (bins[:, None] <= np.ceil(high))
-        self._shares = np.column_stack([inside, keyed]).astype(np.float32)
+        shares = np.column_stack([(bins >= FIRST_BIN) & (bins <= LAST_BIN), keyed]).astype(np.float32)
+        self._shares = np.concatenate([shares[bins % 2 == 1], shares[bins % 2 == 0]])
         """What sums the power of all bins, and of each band."""
 
-    def reset(self, slots: Ints) -> None:
-        """Forget what these slots have heard."""
-        self.past[slots] = 0.0
-
-    def look(self, slots: Ints, pcm: Floats) -> tuple[Sight, Floats]:
-        """Take a packet of each slot.
-
-        slots: int64 [n], unique; pcm: float32 [n, samples], whole frames at 8 kHz. Returns what is to be seen at its
-        end, and the stream float32 [n, 176 + samples] up to there.
-        """
-        stream = self.take(slots, pcm)
-        return self.see(stream), stream
-
-    def take(self, slots: Ints, pcm: Floats) -> Floats:
-        """The first half of `look`: the stream."""
-        stream = np.concatenate([self.past[slots], pcm], axis=1)
-        self.past[slots] = stream[:, -self.past.shape[1] :]
-        return stream
-
     def see(self, stream: Floats) -> Sight:
-        """The other half: what is to be seen at the end of each row.
-
-        The transform is taken about the window's middle, where cosines are even and sines odd: half the products.
-        """
-        sound, half = stream[:, -WINDOW:], WINDOW // 2
-        older, newer = sound[:, :half], sound[:, : half - 1 : -1]
-        real, imaginary = (older + newer) @ self._cosines, (older - newer) @ self._sines
-        power = np.square(real, out=real) + np.square(imaginary, out=imaginary)
+        """What is to be seen at the end of each row. stream: float32 [n, >= 256], -1..1, at 8 kHz."""
+        sound = stream[:, -WINDOW:]
+        newest = sound[:, WINDOW - CHUNK :]
+        power = self._power(sound)
         shares = power @ self._shares
         total = shares[:, :1] + np.float32(SILENCE)
-        first, first_power = self._take_peak(power)
-        second, second_power = self._take_peak(power)
-        newest = sound[:, WINDOW - 2 * HOP :]
-        level = np.einsum("ij,ij->i", newest, newest) / np.float32(2 * HOP)
-        peaks = np.stack([first_power, second_power], axis=1) / total
-        hz = ((np.stack([first, second], axis=1) + (FIRST_BIN - PEAK_BINS)) * (RATE / WINDOW)).astype(np.float32)
-        return Sight(level, peaks, hz, shares[:, 1:] / total)
+        peaks, hz = np.empty((2, len(sound)), np.float32), np.empty((2, len(sound)), np.float32)
+        rows = np.arange(0, power.size, self._bins)[:, None]
+        for number in range(2):
+            hz[number], peaks[number] = self._take_peak(power, rows)
+        return Sight(np.vecdot(newest, newest) / np.float32(CHUNK), peaks.T / total, hz.T, shares[:, 1:] / total)
 
-    @staticmethod
-    def _take_peak(power: Floats) -> tuple[Ints, Floats]:
-        """The strongest bin, and the power about it, which is taken away; bins at both ends are empty."""
-        peak = power.argmax(axis=1)
-        peak = np.clip(peak, PEAK_BINS, power.shape[1] - 1 - PEAK_BINS)
-        around = (np.arange(len(power))[:, None], peak[:, None] + np.arange(-PEAK_BINS, PEAK_BINS + 1))
-        taken = power[around].sum(axis=1)
-        power[around] = 0.0
-        return peak, taken
+    def _power(self, sound: Floats) -> Floats:
+        """float32 [n, 256] -> [n, bins], the odd ones first; nothing in the outermost bins."""
+        windowed, half = sound * self._hann, WINDOW // 2
+        older, newer = windowed[:, :half], windowed[:, half:]
+        power = np.empty((len(sound), self._bins), np.float32)
+        middle = self._odd.shape[1] // 2
+        for waves, both, out in (
+            (self._odd, older - newer, power[:, :middle]),
+            (self._even, older + newer, power[:, middle:]),
+        ):
+            seen = both @ waves
+            np.square(seen, out=seen)
+            np.add(seen[:, : out.shape[1]], seen[:, out.shape[1] :], out=out)
+        return power
+
+    def _take_peak(self, power: Floats, rows: Ints) -> tuple[Floats, Floats]:
+        """Where the strongest bin is, and the power about it, which is taken away. rows: of the first bin of each."""
+        peak, flat = power.argmax(axis=1), power.reshape(-1)
+        around = self._around[peak] + rows
+        taken = flat[around]
+        flat[around] = 0.0
+        return self._hz[peak], taken @ _FIVE
+
+
+def _waves(bins: Ints, size: int) -> Floats:
+    """float32 [size, 2 * bins]: cosines, then sines; nothing of bins that are not looked at."""
+    phase = 2 * np.pi / WINDOW * np.arange(size)[:, None] * bins
+    inside = (bins >= FIRST_BIN) & (bins <= LAST_BIN)
+    return np.concatenate([np.cos(phase) * inside, np.sin(phase) * inside], axis=1).astype(np.float32)
+
+
+_FIVE = np.ones(2 * PEAK_BINS + 1, np.float32)
 
 
 def fit(sound: Floats, lag: int = 1) -> Sines:

@@ -13,6 +13,7 @@ import numpy as np
 
 from gateway.detect.music import Music
 from gateway.detect.sines import CHUNK, HOP, RATE
+from gateway.detect.sound import Sound
 from models.evaluation import noises
 from models.evaluation.testset import active_rms, at_rate, leveled
 from models.heldout import Recordings
@@ -129,8 +130,10 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 def heard(clips: list[np.ndarray], detector: Music) -> np.ndarray:
     """bool [clips, frames]: the verdicts on clips of one length, sent as packets of 20 ms."""
-    pcm, slots = np.stack(clips), np.arange(len(clips))
-    verdicts = [detector.hear(slots, pcm[:, at : at + CHUNK]) for at in range(0, pcm.shape[1] - CHUNK + 1, CHUNK)]
+    pcm, slots, sound, verdicts = np.stack(clips), np.arange(len(clips)), Sound(len(clips)), []
+    for at in range(0, pcm.shape[1] - CHUNK + 1, CHUNK):
+        sound.add(slots, pcm[:, at : at + CHUNK])
+        verdicts.append(detector.hear(slots, sound))
     return np.repeat(np.stack(verdicts, axis=1), CHUNK // HOP, axis=1)
 
 

@@ -7,6 +7,7 @@ code.
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,8 +26,8 @@ from models.sound.sources import Sources
 SECONDS = 20
 SIZE = SECONDS * RATE // BLOCK * BLOCK
 KINDS = {
-    "speech": 0.12, "noisy speech": 0.16, "speech over music": 0.1, "café": 0.12, "noise": 0.16, "music": 0.14,
-    "vocal": 0.08, "announcement": 0.06, "on hold": 0.06,
+    "speech": 0.1, "noisy speech": 0.13, "rough speech": 0.08, "one word": 0.04, "speech over music": 0.09,
+    "café": 0.1, "noise": 0.13, "music": 0.13, "vocal": 0.08, "announcement": 0.07, "on hold": 0.05,
 }  # fmt: skip
 """What scenes are, and how often."""
 BESIDE_DB = {"speech over music": (-32, -15), "announcement": (-9, 6), "café": (-14, -5)}
@@ -36,6 +37,10 @@ ABOVE_SPEECH_DB, BELOW_SPEECH_DB = -10.0, -15.0
 count."""
 ABOVE_NOISE_DB, BELOW_NOISE_DB = 2.0, -5.0
 """The same beside noise."""
+HUMS, HUM_DB = 0.15, {"noise": (-25, 5), "noisy speech": (-32, -3), "speech": (-40, -10)}
+"""How often something electric sounds under a scene, and its level beside what else there is; `HUM_BELOW_DB` where a
+kind is not named."""
+HUM_BELOW_DB = (-45, -20)
 HELD_BLOCKS = 12
 """A pause of speech or noise shorter than this (2 s) does not make background music music."""
 
@@ -57,16 +62,24 @@ class Director:
 
     pools: Pools
     songs: Songs
+    rough: Sequence[np.ndarray] = ()
+    """Volunteers as they were recorded, int16 at `models.files.RATE`."""
 
     def scene(self, rng: Rng, kind: str) -> Scene:
         """One scene. The three tracks lie at their levels beside each other before the whole is set to its level."""
         sources = Sources(self.pools, RATE, SIZE)
         speech = music = noise = np.zeros(SIZE, np.float32)
-        if kind not in ("noise", "music", "vocal"):
+        if kind == "rough speech" and self.rough:
+            speech = self.volunteers(rng, sources)
+        elif kind not in ("noise", "music", "vocal"):
             speech = sources.speech(rng)[1]
-        if kind not in ("speech", "noisy speech", "noise"):
+        if kind == "one word":
+            speech = again_and_again(rng, speech)
+        if kind in ("speech over music", "café", "music", "vocal", "announcement", "on hold"):
             music = self.music(rng, sources, kind)
         noise = self.noise(rng, sources, kind)
+        if rng.random() < HUMS:
+            noise = noise + electric(rng) * from_db(rng.uniform(*HUM_DB.get(kind, HUM_BELOW_DB)))
         beside_db = {name: rng.uniform(*span) for name, span in BESIDE_DB.items()}.get(kind, 0.0)
         music = music * (from_db(beside_db) * np.float32(augment.rms(noise) if kind == "café" else 1.0))
         speech, music = self.entrances(rng, kind, speech, music)
@@ -74,6 +87,13 @@ class Director:
         speech, music, noise = speech * gain, music * gain, noise * gain
         truth, weight = verdicts(levels(speech), levels(music), levels(noise))
         return Scene(line(rng, speech + music + noise), truth, weight)
+
+    def volunteers(self, rng: Rng, sources: Sources) -> np.ndarray:
+        """Phrases in the rooms and through the microphones of those who spoke them."""
+        take, rough = sources.take(rng, (0.9, 1.0, 1.1)), self.rough[rng.integers(len(self.rough))]
+        at = int(rng.integers(max(1, len(rough) - take)))
+        raw = np.resize(rough[at : at + take], take).astype(np.float32) / np.float32(32768)
+        return sources.through_a_line(rng, raw, "flat", rng.random() < 0.5)
 
     def music(self, rng: Rng, sources: Sources, kind: str) -> np.ndarray:
         take = sources.take(rng, (0.95, 1.0, 1.0, 1.0, 1.05))
@@ -88,7 +108,7 @@ class Director:
         """Noise at its level beside speech or music of level one."""
         if kind == "noise":
             return sources.noise(rng)
-        if kind == "noisy speech":
+        if kind == "noisy speech" or (kind == "rough speech" and not self.rough):
             return sources.noise(rng) * from_db(-rng.triangular(-5, 8, 25))
         if kind == "café":
             return synthesis.unit(sources.babble(rng, 6) + sources.noise(rng)) * from_db(-rng.uniform(3, 18))
@@ -106,6 +126,29 @@ class Director:
         if kind == "announcement" and rng.random() < 0.5:
             speech = speech * gate(rng, rng.uniform(0.1, 0.7), rng.random() < 0.5)
         return speech, music
+
+
+def again_and_again(rng: Rng, speech: np.ndarray) -> np.ndarray:
+    """The same word all the time, as in "no, no, no"; each time a little different in speed and loudness."""
+    length, at = int(rng.uniform(0.2, 1.0) * RATE), int(np.square(speech).argmax())
+    word = speech[max(at - length // 2, 0) :][:length]
+    word = word * np.minimum(1, np.minimum(np.arange(len(word)), np.arange(len(word))[::-1]) / (0.02 * RATE))
+    out, at, pause = np.zeros_like(speech), 0, rng.uniform(0.05, 0.6) * RATE
+    while at < len(out):
+        size = int(len(word) * rng.uniform(0.9, 1.1))
+        said = np.interp(np.linspace(0, len(word) - 1, size), np.arange(len(word)), word) * rng.uniform(0.6, 1.0)
+        out[at : at + size] = said[: len(out) - at]
+        at += size + int(pause * rng.uniform(0.6, 1.4))
+    return out
+
+
+def electric(rng: Rng) -> np.ndarray:
+    """Stands still for ever, as no music does: mains hum or a motor, sometimes a whine; level one."""
+    hum = synthesis.unit(synthesis.hum(rng, SIZE, RATE))
+    if rng.random() < 0.3:
+        whine = np.full(SIZE, np.exp(rng.uniform(np.log(200), np.log(3400))))
+        hum = hum + synthesis.periodic(rng, whine, np.ones(1), RATE) * from_db(rng.uniform(-20, 6))
+    return synthesis.unit(hum)
 
 
 def gate(rng: Rng, share: float, ends: bool) -> np.ndarray:

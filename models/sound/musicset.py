@@ -14,8 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from models import heldout
-from models.data import DataError, Pools
-from models.files import RATE, replacing
+from models.data import NOISY, DataError, Pools
+from models.files import RATE, decode, replacing
 from models.sound import augment, tunes
 from models.sound.augment import Rng
 
@@ -94,6 +94,15 @@ def beginning(path: Path) -> np.ndarray:
             if size >= LONGEST_S * RATE:
                 break
     return np.concatenate(parts)
+
+
+def volunteers(data: Path) -> list[np.ndarray]:
+    """Speech that is too noisy to be a target of denoising, int16 at RATE; of its files every second one, so that the
+    others tell what the detector makes of strangers. Raises DataError when there is none."""
+    found = sorted(p for p in (data / "speech").glob("*") if p.name.startswith(NOISY) and p.is_file())
+    if not found:
+        raise DataError(f"no recordings of volunteers ({NOISY[0]}*) in {data / 'speech'}: name the folder with --data")
+    return [decode(path) for path in tqdm(found[::2], desc="decoding volunteers", disable=None)]
 
 
 def sung(rng: Rng, speech: list[np.ndarray]) -> list[np.ndarray]:

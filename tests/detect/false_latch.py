@@ -14,7 +14,7 @@ import soxr
 
 from gateway.detect.detection import Detection
 from gateway.detect.fax import Fax
-from gateway.detect.sines import HOP, RATE, Screen
+from gateway.detect.sines import HOP, PAST, RATE, Screen
 
 STREAMS = 200
 CANDIDATE = KEYED = 0.9
@@ -42,15 +42,16 @@ def listen(fax, pcm, chunk=2 * HOP, slots=None, begin=0, lost=None) -> Heard:
     """
     pcm = np.atleast_2d(pcm)
     slots = np.arange(len(pcm)) if slots is None else np.asarray(slots)
-    screen = Screen(len(fax.active))
+    screen, padded = Screen(), np.pad(pcm, ((0, 0), (PAST, 0)))
     chunks = pcm.shape[1] // chunk
     found, spent, holds = [], 0.0, np.zeros((len(pcm), chunks), bool)
     for index in range(chunks):
         here = np.ones(len(slots), bool) if lost is None else ~lost[:, index]
+        stream = padded[here, index * chunk : (index + 1) * chunk + PAST]
         if lost is not None:
-            screen.reset(slots[~here])
+            padded[~here, (index + 1) * chunk : (index + 1) * chunk + PAST] = 0.0
         with np.errstate(all="ignore"):
-            sight, stream = screen.look(slots[here], pcm[here, index * chunk : (index + 1) * chunk])
+            sight = screen.see(stream)
         started = time.thread_time()
         busy = (sight.tonal > CANDIDATE) | (sight.keyed.max(axis=1) > KEYED)
         rows = np.flatnonzero((sight.power > QUIET_POWER) & busy | fax.active[slots[here]])

@@ -11,7 +11,7 @@ import numpy as np
 
 from gateway.detect.detection import Detection
 from gateway.detect.ear import CANDIDATE, KEYED, QUIET_POWER
-from gateway.detect.sines import CHUNK, HOP, RATE, Bools, Floats, Ints, Screen, Sight
+from gateway.detect.sines import CHUNK, HOP, PAST, RATE, Bools, Floats, Ints, Screen, Sight
 
 
 class Detector(Protocol):
@@ -52,9 +52,10 @@ def count(detectors: Sequence[Detector], pcm: Floats) -> Count:
     pcm: float32 [streams, samples] at 8 kHz, -1..1.
     """
     result, frames = Count(), CHUNK // HOP
-    slots, screen = np.arange(len(pcm)), Screen(len(pcm))
+    slots, screen, padded = np.arange(len(pcm)), Screen(), np.pad(pcm, ((0, 0), (PAST, 0)))
     for at in range(0, pcm.shape[1] - CHUNK + 1, CHUNK):
-        sight, stream = screen.look(slots, pcm[:, at : at + CHUNK])
+        stream = padded[:, at : at + PAST + CHUNK]
+        sight = screen.see(stream)
         loud = sight.power > QUIET_POWER
         tonal = loud & (sight.tonal > CANDIDATE) | (loud[:, None] & (sight.keyed > KEYED)).any(axis=1)
         held = np.zeros(len(pcm), np.bool_)

@@ -83,11 +83,9 @@ def _chunk(detector: Dtmf, pcm: Floats, frame: int) -> list[Detection]:
     """A packet with what lies before it, as the screen gives it."""
     from gateway.detect.sines import Screen
 
-    screen, zero = Screen(1), np.zeros(1, np.int64)
-    begin = frame * 160
-    screen.past[0] = np.concatenate([np.zeros(176, np.float32), pcm[:begin]])[-176:]
-    sight, stream = screen.look(zero, pcm[None, begin : begin + 160])
-    return detector.hear(zero, stream, sight, zero + begin)
+    zero, begin = np.zeros(1, np.int64), frame * 160
+    stream = np.pad(pcm, (176, 0))[None, begin : begin + 336]
+    return detector.hear(zero, stream, Screen().see(stream), zero + begin)
 
 
 def test_digits_are_heard_12_db_over_noise():

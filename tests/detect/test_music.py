@@ -8,6 +8,7 @@ import soundfile
 
 from gateway.detect.music import FORGET_BLOCKS, FRAMES, Music
 from gateway.detect.sines import CHUNK, HOP, RATE
+from gateway.detect.sound import Sound
 
 AUDIO = Path(__file__).parents[1] / "audio"
 CHORDS = ((262, 330, 392), (220, 262, 330), (175, 220, 262), (196, 247, 294))
@@ -35,7 +36,10 @@ def hear(detector: Music, rows: list[np.ndarray], slots: np.ndarray | None = Non
     """bool [rows, 10 ms frames]: verdicts on sounds of one length."""
     pcm = np.stack([row[: min(map(len, rows)) // CHUNK * CHUNK] for row in rows])
     slots = np.arange(len(rows)) if slots is None else slots
-    verdicts = [detector.hear(slots, pcm[:, at : at + CHUNK]) for at in range(0, pcm.shape[1], CHUNK)]
+    sound, verdicts = Sound(len(detector.on)), []
+    for at in range(0, pcm.shape[1], CHUNK):
+        sound.add(slots, pcm[:, at : at + CHUNK])
+        verdicts.append(detector.hear(slots, sound))
     return np.repeat(np.stack(verdicts, axis=1), CHUNK // HOP, axis=1)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gateway.detect import plans
 from gateway.detect.detection import Detection
 from gateway.detect.progress import Progress
-from gateway.detect.sines import CHUNK, Floats, Screen
+from gateway.detect.sines import CHUNK, PAST, Floats, Screen
 from tests.detect.talkoff import count
 from tests.tonelab import signals
 
@@ -24,9 +24,10 @@ def line(pcm: Floats, before_ms: float = 303.0, after_ms: float = 1500.0) -> Flo
 
 def listen(pcm: Floats) -> tuple[list[Detection], list[bool]]:
     """What was reported, and for each 10 ms whether the stream was held behind it."""
-    detector, screen, slot, found, held = Progress(1), Screen(1), np.array([0]), [], []
+    detector, screen, slot, found, held = Progress(1), Screen(), np.array([0]), [], []
     for at in range(0, len(pcm) - CHUNK + 1, CHUNK):
-        sight, stream = screen.look(slot, pcm[None, at : at + CHUNK])
+        stream = np.pad(pcm, (PAST, 0))[None, at : at + PAST + CHUNK]
+        sight = screen.see(stream)
         if (sight.power[0] > 1e-6 and sight.tonal[0] > 0.9) or detector.active[0]:
             found += detector.hear(slot, stream, sight, slot + at)
         held += [bool(detector.holds[0])] * 2
@@ -144,10 +145,10 @@ def test_a_sung_note_on_the_frequency_of_a_plan_with_its_overtones_is_not_held()
 
 def test_a_reset_forgets_a_pause():
     pcm = line(signals.progress("440+480/2000,0/4000", 3.0, -15.0))
-    detector, slot, screen = Progress(1), np.array([0]), Screen(1)
+    detector, slot, screen = Progress(1), np.array([0]), Screen()
     for at in range(0, 21600, 160):
-        sight, stream = screen.look(slot, pcm[None, at : at + 160])
-        detector.hear(slot, stream, sight, slot + at)
+        stream = np.pad(pcm, (PAST, 0))[None, at : at + PAST + CHUNK]
+        detector.hear(slot, stream, screen.see(stream), slot + at)
     assert detector.holds[0]
     detector.reset(slot)
     assert not detector.holds[0] and not detector.active[0]

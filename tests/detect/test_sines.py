@@ -10,19 +10,9 @@ from tests.tonelab import signals
 def test_the_screen_sees_a_digit_as_two_peaks_and_noise_as_none():
     rows = np.stack([signals.dtmf("5", 40, 0), signals.silence(40)])
     rows[1] = np.random.default_rng(0).normal(0, 0.1, rows.shape[1])
-    sight, stream = Screen(2).look(np.arange(2), rows)
+    sight = Screen().see(rows)
     assert sight.tonal[0] > 0.99 > 0.5 > sight.tonal[1]
     assert np.allclose(np.sort(sight.hz[0]), [770, 1336], atol=16)
-    assert stream.shape == (2, 176 + rows.shape[1])
-
-
-def test_the_screen_keeps_every_slots_own_past():
-    screen, pcm = Screen(3), signals.sine(425.0, 40.0)
-    screen.look(np.array([2]), pcm[None, :160])
-    _, stream = screen.look(np.array([0, 2]), np.stack([pcm[160:320]] * 2))
-    assert not stream[0, :176].any() and (stream[1, 16:] == pcm).all()
-    screen.reset(np.array([2]))
-    assert not screen.past.any() or not screen.past[2].any()
 
 
 @pytest.mark.parametrize(("low", "high"), [(697.0, 1209.0), (941.0, 1633.0), (770.0, 1477.0)])

@@ -162,10 +162,10 @@ def test_frames_are_counted_by_what_became_of_them():
 def test_a_fault_in_a_detector_costs_no_call_its_audio(monkeypatch: pytest.MonkeyPatch):
     call = Call()
     voice = call.pipeline.voice
-    hear = Screen.take
-    monkeypatch.setattr(Screen, "take", lambda *_: 1 // 0)
+    hear = Screen.see
+    monkeypatch.setattr(Screen, "see", lambda *_: 1 // 0)
     assert set(call.say(noise(1.0))[-1600:]) == {SILENCE}
     assert voice.faulty == {DETECTORS: "ZeroDivisionError: integer division or modulo by zero"}
-    monkeypatch.setattr(Screen, "take", hear)
+    monkeypatch.setattr(Screen, "see", hear)
     call.say(tone(0.5, 350, 440))
     assert voice.reason[0] == Reason.PROGRESS and not voice.faulty

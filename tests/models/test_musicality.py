@@ -69,6 +69,27 @@ def test_a_scene_of_every_kind_is_in_range_and_the_same_again(director: Director
     assert kind in ("music", "vocal", "announcement", "on hold", "speech over music", "café") or not one.music.any()
 
 
+def test_rough_speech_is_what_volunteers_recorded_and_no_music(director: Director):
+    hiss = (np.random.default_rng(0).standard_normal(20 * 16000) * 3000).astype(np.int16)
+    scene = Director(director.pools, director.songs, [hiss]).scene(np.random.default_rng(1), "rough speech")
+    assert not scene.music.any() and scene.weight.all()
+    assert np.square(scene.pcm).reshape(20, -1).mean(axis=1).min() > 1e-6  # the volunteer's noise never rests
+
+
+def test_one_word_comes_again_with_pauses():
+    voice = np.zeros(musicscenes.SIZE, np.float32)
+    voice[40000:60000] = np.sin(np.arange(20000) * 0.3)
+    said = musicscenes.again_and_again(np.random.default_rng(2), voice)
+    loud_ms = np.square(said).reshape(-1, 80).mean(axis=1) > 0.01
+    assert said.shape == voice.shape and np.diff(loud_ms.astype(int)).clip(0).sum() > 8
+
+
+def test_electric_sounds_stand_still():
+    hum = musicscenes.electric(np.random.default_rng(3))
+    first, last = (np.abs(np.fft.rfft(part * np.hanning(8000))) for part in (hum[:8000], hum[-8000:]))
+    assert np.corrcoef(first, last)[0, 1] > 0.95
+
+
 def test_scenes_do_not_depend_on_the_number_of_workers(director: Director):
     one, two = (musicscenes.scenes(director, 70, seed=2, workers=workers) for workers in (1, 2))
     assert one[0].shape == (70, musicscenes.SIZE // BLOCK, FEATURES)
