@@ -203,12 +203,15 @@ def listen(pcm: np.ndarray) -> np.ndarray:
     out = np.zeros((count, blocks, FEATURES), np.float32)
     for first in range(0, count, detector.ROWS):
         part = pcm[first : first + detector.ROWS].reshape(-1, blocks, BLOCK)
-        features, slots = Features(len(part)), np.arange(len(part))
+        features, slots, silent = Features(len(part)), np.arange(len(part)), np.zeros(len(part), np.int64)
         features.reset(slots)
         for at in range(blocks):
             here = np.ascontiguousarray(part[:, at])
             energies = np.square(here).reshape(-1, detector.FRAMES, HOP).sum(axis=2)
             loud = np.flatnonzero(detector.decibels(energies) > detector.SILENCE_DBFS)
+            silent += 1
+            silent[loud] = 0
+            features.reset(np.flatnonzero(silent >= detector.FORGET_BLOCKS))
             if len(loud):
                 out[first + loud, at] = features.of(loud, here[loud], energies[loud])
     return out
