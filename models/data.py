@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from models import clean, packages
 from models.files import RATE, decode
+from models.sound import effects
 
 ASTERISK, MUSIC = Path("/usr/share/asterisk"), Path("/usr/share/games/wesnoth/1.16/data/core/music")
 FILLETS = Path("/usr/share/games/fillets-ng/sound")
@@ -43,8 +44,6 @@ CLEANED = "cleaned"
 NOISY = ("many_", "tuxpaint_", "ktuberling_", "klettres_", "gcin_")
 """Groups, by their beginning, that are cleaned first."""
 PACKAGES_NAME, EFFECTS = "packages/", "effects_"
-EFFECT_S, LEAST_EFFECT = (0.015, 60.0), 100
-"""Effects last so long, and are louder than this, of 32768. Longer ones are mostly music."""
 EVENT_S = 2.5
 """A noise shorter than this is one event: it is not repeated, but scattered among others of its kind."""
 WINDOW_S, FRAME = 3, 320
@@ -173,17 +172,9 @@ def prepared(source: Source, cache: Path) -> np.ndarray:
     Raises RivalError without the cleaner's wheel.
     """
     if source.group.startswith(EFFECTS):
-        return trimmed(source.samples())
+        return effects.usable(source.samples())
     samples = source.samples()
     return clean.clean(source.name, samples, cache / CLEANED) if source.group.startswith(NOISY) else samples
-
-
-def trimmed(effect: np.ndarray) -> np.ndarray:
-    """An effect from its first to its last sound, or nothing when it is too short, too long or too quiet to be one."""
-    loud = np.flatnonzero(np.abs(effect.astype(np.int32)) > LEAST_EFFECT)
-    effect = effect[loud[0] : loud[-1] + 1] if len(loud) else effect[:0]
-    shortest, longest = EFFECT_S
-    return effect if shortest * RATE <= len(effect) <= longest * RATE else effect[:0]
 
 
 def clean_windows(samples: np.ndarray, least_db: float) -> np.ndarray:

@@ -12,7 +12,7 @@ POWER = 0.3
 OVER_SUPPRESSION = 0.6
 """Extra weight of magnitude taken away from the target."""
 
-HEARD = 0.2
+HEARD = 0.1
 
 
 def compressed(audio: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,64 @@
+"""Sound effects of packages: cut to what is heard, and only those that are noise to a telephone.
+
+Some hundred effects among thousands are chords, jingles and beeps, whatever their folder is called. Trained on as
+noise, they teach a network to take music down. So the shipped network listens first: an effect in which its own heads
+hear music or a tone is left out.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import soxr
+
+from models.files import RATE
+from models.runtime import session
+
+SECONDS, LEAST = (0.015, 60.0), 100
+"""Effects last so long, and are louder than this, of 32768. Longer ones are mostly music."""
+GRAPH, GRAPH_RATE, HOP = Path(__file__).parents[1] / "standard_8k.onnx", 8000, 80
+MOST_MUSIC, MOST_TONE = 0.25, 0.2
+"""Mean probabilities in the frames that are heard, above which an effect is no noise."""
+HEARD_S, PEAK, QUIET = 6.0, 0.3, 0.03
+"""How much of an effect the network hears, how loud, and the share of its loudest frame above which a frame counts."""
+SETTLED_FRAMES = 25
+
+
+def usable(effect: np.ndarray) -> np.ndarray:
+    """An effect from its first to its last sound, or nothing when it is too short, too long or too quiet to be one, or
+    wanted sound. int16 [samples] at RATE, both ways."""
+    loud = np.flatnonzero(np.abs(effect.astype(np.int32)) > LEAST)
+    effect = effect[loud[0] : loud[-1] + 1] if len(loud) else effect[:0]
+    shortest, longest = SECONDS
+    noise = shortest * RATE <= len(effect) <= longest * RATE and not wanted(effect)
+    return effect if noise else effect[:0]
+
+
+def wanted(effect: np.ndarray) -> bool:
+    """Whether it sounds like music or a tone. int16 [samples] at RATE, not silent."""
+    sound = soxr.resample(effect[: int(HEARD_S * RATE)].astype(np.float32), RATE, GRAPH_RATE)
+    sound *= np.float32(PEAK) / np.abs(sound).max(initial=1e-3)
+    frames = np.pad(sound, (0, -len(sound) % HOP + HOP)).reshape(-1, HOP)
+    probabilities = heard(np.concatenate([np.zeros((SETTLED_FRAMES, HOP), np.float32), frames]))[SETTLED_FRAMES:]
+    level = np.sqrt(np.square(frames).mean(axis=1))
+    _, _, music, tone = probabilities[level >= QUIET * level.max()].mean(axis=0)
+    return bool(music > MOST_MUSIC or tone > MOST_TONE)
+
+
+def heard(frames: np.ndarray) -> np.ndarray:
+    """float32 [frames, HOP] -> probabilities of speech, noise, music and tone, float32 [frames, 4]."""
+    graph = opened()
+    state, out = np.zeros((1, graph.get_inputs()[1].shape[1]), np.float32), []
+    for frame in frames:
+        feed = {"pcm": frame[None], "state": state, "control": np.array([[1.0, 1.0]], np.float32)}
+        state, probability = graph.run(["state_out", "prob"], feed)
+        out.append(probability[0])
+    return np.stack(out)
+
+
+@cache
+def opened() -> onnxruntime.InferenceSession:
+    return session(str(GRAPH))
