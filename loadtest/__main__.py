@@ -332,7 +332,6 @@ def _triton_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     command.add_argument("--model", default="light", metavar="NAME", help="of models/ (light)")
     command.add_argument("--slots", type=_sizes, default=(64, 256, 512), metavar="N,N", help="batches (64,256,512)")
-    command.add_argument("--processes", type=int, default=1, metavar="N", help="grpc.processes of the gateway (1)")
     command.add_argument("--rounds", type=_seconds, default=300, metavar="N", help="of each batch (300)")
     command.add_argument(
         "--runtime", choices=("onnx", "torch"), default="onnx", help="what the server runs the network in (onnx)"
