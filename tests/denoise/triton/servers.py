@@ -135,3 +135,21 @@ def submit(engine, slots, frames, counts=None):
 def run(engine, slots, frames, counts=None):
     """The result, or None when it is late."""
     return engine.collect(submit(engine, slots, frames, counts), np.inf)
+
+
+def largest_difference(remote, embedded, slots: int, probability_atol: float) -> float:
+    """Of the audio of two engines that hear the same 30 batches, of any rows, lengths and counts, with resets between.
+    Asserts that their probabilities agree."""
+    rng, worst = np.random.default_rng(0), 0.0
+    for step in range(30):
+        some = rng.choice(slots, int(rng.integers(1, slots)), replace=False)
+        frames = quantised(len(some), int(rng.integers(1, 4)), step)
+        counts = rng.integers(1, frames.shape[1] + 1, len(some))
+        if step % 5 == 4:
+            remote.reset(some[:9])
+            embedded.reset(some[:9])
+        ours, theirs = run(remote, some, frames, counts), run(embedded, some, frames, counts)
+        heard = np.arange(frames.shape[1]) < counts[:, None]
+        worst = max(worst, np.abs(ours.frames - theirs.frames)[heard].max())
+        np.testing.assert_allclose(ours.probabilities[heard], theirs.probabilities[heard], atol=probability_atol)
+    return worst
