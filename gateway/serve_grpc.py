@@ -9,8 +9,8 @@ import uvloop
 
 from gateway import log
 from gateway.config import Config
-from gateway.control.grpc_link import MESSAGE_BYTES
 from gateway.control.grpc_process import GrpcProcess
+from gateway.control.link import MESSAGE_BYTES
 
 
 def main() -> None:

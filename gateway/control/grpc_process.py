@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from gateway.config import Config
 from gateway.control import grpc_link
-from gateway.control.grpc_link import ChangeStream, CloseStream, Link, Listens, OpenStream, Refused, Report, State
+from gateway.control.grpc_link import ChangeStream, CloseStream, Listens, OpenStream, Refused, Report, State, say
 from gateway.control.grpc_server import GrpcServer
+from gateway.control.link import Link
 from gateway.control.stream_account import Accounts
 from gateway.control.stream_errors import StreamError
 from gateway.control.stream_legs import StreamLegs
@@ -81,8 +82,8 @@ class GrpcProcess:
     def __init__(self, control: socket.socket, config: Config) -> None:
         self._config = config
         self._over, self._draining = asyncio.Event(), False
-        self._link = Link(control, self._heard, self._over.set)
-        self.rows = FarRows(self._link.send)
+        self._link = Link(control, self._heard, lambda _: self._over.set())
+        self.rows = FarRows(lambda message, along: say(self._link, message, along))
         self._delays: dict[int, int] = {}
         self._legs = StreamLegs(self.rows)
         self._desk = Desk(config, self._legs, lambda: self._delays)
@@ -95,12 +96,12 @@ class GrpcProcess:
             self._server = GrpcServer(self._config.grpc, self._desk, Accounts(self._config.grpc), shared=True)
             await self._server.start()
         except ConfigError as error:
-            self._link.send(Listens("", str(error)))
+            say(self._link, Listens("", str(error)))
             await self._over.wait()
             return
         gc.collect()
         gc.freeze()  # as the control process does: looking through modules again and again would hold up streams
-        self._link.send(Listens(self._server.listening))
+        say(self._link, Listens(self._server.listening))
         reporting = asyncio.ensure_future(self._report())
         await self._over.wait()
         reporting.cancel()
@@ -123,4 +124,4 @@ class GrpcProcess:
             await asyncio.sleep(REPORT_S)
             ended = dict(self._desk.ended)
             self._desk.ended.clear()
-            self._link.send(Report(len(self._desk.sessions), ended))
+            say(self._link, Report(len(self._desk.sessions), ended))

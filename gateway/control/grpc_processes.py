@@ -20,7 +20,8 @@ import msgspec
 from gateway.config import Config
 from gateway.config_rules import host_port
 from gateway.control import grpc_link
-from gateway.control.grpc_link import ChangeStream, CloseStream, Down, Link, Listens, OpenStream, Refused, Report, State
+from gateway.control.grpc_link import ChangeStream, CloseStream, Down, Listens, OpenStream, Refused, Report, State, say
+from gateway.control.link import Link, reap
 from gateway.control.stream_errors import StreamError, as_stream_error
 from gateway.control.stream_rows import StreamRow, StreamRows
 from gateway.control.worker_link import worker_environment
@@ -61,8 +62,7 @@ class Front:
 
     def tell(self, message: Down) -> None:
         """Say something."""
-        if not self._link.closed:
-            self._link.send(message)
+        say(self._link, message)
 
     def _heard(self, data: bytes, descriptors: list[int]) -> None:
         theirs = socket.socket(fileno=descriptors[0]) if descriptors else None
@@ -90,7 +90,7 @@ class Front:
             return
         self._streams[asked.number] = row
 
-    def _lost(self) -> None:
+    def _lost(self, reason: str) -> None:
         if self._streams:
             self._ended["UNAVAILABLE"] += len(self._streams)
         self.close()
@@ -108,11 +108,7 @@ class Front:
 
     async def reap(self) -> None:
         """Wait for the process to end, kill it when it does not."""
-        deadline = time.monotonic() + STOP_PATIENCE_S
-        while self.process.poll() is None:
-            if time.monotonic() >= deadline:
-                self.process.kill()
-            await asyncio.sleep(0.01)
+        await reap(self.process, STOP_PATIENCE_S)
 
 
 class GrpcProcesses:

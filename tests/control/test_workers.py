@@ -88,7 +88,7 @@ async def test_a_stopped_worker_does_not_hold_up_the_control_plane(gateway, prox
         os.kill(pid, signal.SIGCONT)
     for _ in range(200):
         link = gateway.workers.places[0].link
-        if link is not None and not link._queue:
+        if link is not None and not link.waiting:
             break
         await asyncio.sleep(0.01)
     alice, bob = await datagrams(), await datagrams()
