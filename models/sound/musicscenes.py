@@ -238,4 +238,7 @@ def scenes(director: Director, count: int, seed: int, workers: int) -> tuple[np.
     with multiprocessing.get_context("fork").Pool(workers, HIRED.append, (director,)) as pool:
         made = pool.imap(partial(batch, kinds, seed), firsts)
         columns = zip(*tqdm(made, total=len(firsts), desc="mixing scenes", disable=None), strict=True)
-        return tuple(np.concatenate(column) for column in columns)
+        mixed = tuple(np.concatenate(column) for column in columns)
+        pool.close()
+        pool.join()  # a worker that is terminated at the end instead may wait for ever for the queue's lock
+    return mixed
