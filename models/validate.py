@@ -3,14 +3,16 @@
 Scores checkpoints on voices and noises that training leaves out (`validation` in split.json) but that are no part of
 the test set, which is not for choosing. Every run makes the same clips from the training cache: G.711 at 8 kHz, 0 to
 15 dB, noise of places, events and babble in turn, level 80. The noisy input and RNNoise, if it was fetched, come
-first.
+first. `--ceiling` adds what the best gains one could take from the clean speech would reach, closing at several
+speeds: what windows and release leave room for.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,10 +21,15 @@ from models.evaluation import metrics, systems
 from models.sound import augment, codecs
 from models.sound.sources import Sources
 
+if TYPE_CHECKING:
+    from models.networks.designs import Network
+
 CLIPS, SECONDS, SEED = 36, 8, 20260101
 SNRS_DB = (0, 5, 10, 15)
 NOISES = ("recorded", "events", "babble")
 LEVEL_DBFS = -24.0
+RELEASES = (0.2, 0.5, 1.0)
+"""Shares of its way down that a gain may go in a frame, to compare; see `geometry.RELEASE`."""
 Maker = Callable[[augment.Rng], np.ndarray]
 
 
@@ -44,9 +51,8 @@ def pair(rng: augment.Rng, sources: Sources, noise: Maker, snr_db: float) -> tup
     return (codecs.g711(mixture, "a") if rate == 8000 else mixture), speech
 
 
-def scores(output: np.ndarray, clean: np.ndarray, rate: int) -> str:
-    """Mean figures of all clips, and PESQ by noise."""
-    pesq = [metrics.pesq_score(x, y, rate) for x, y in zip(output, clean, strict=True)]
+def scores(output: np.ndarray, clean: np.ndarray, rate: int, pesq: np.ndarray) -> str:
+    """Mean figures of all clips, and PESQ by noise. pesq: [clips]"""
     rest = [
         (metrics.dnsmos(x, rate)["ovrl"], metrics.stoi_score(x, y, rate), metrics.speech_gain(x, y))
         for x, y in zip(output, clean, strict=True)
@@ -56,19 +62,55 @@ def scores(output: np.ndarray, clean: np.ndarray, rate: int) -> str:
     return f"PESQ {np.mean(pesq):.3f} ({kinds})  DNSMOS {overall:.3f}  STOI {stoi:.3f}  speech {gain:+.1f} dB"
 
 
+def lost(output: np.ndarray, clean: np.ndarray, rate: int) -> np.ndarray:
+    """Points of PESQ that each clip lost, as training's loss hears it. float32 [clips]"""
+    import torch  # only checkpoints and this want it
+
+    from models.networks.perceptual import Disturbance
+
+    with torch.no_grad():
+        points = Disturbance(rate).lost(torch.from_numpy(np.ascontiguousarray(output)), torch.from_numpy(clean))
+    return points.numpy()
+
+
+def ceiling(rate: int, noisy: np.ndarray, clean: np.ndarray, release: float) -> np.ndarray:
+    """What gains reach that know the clean speech: its part of each bin, in phase (Erdogan et al., 2015), 0 to 1."""
+    import torch
+
+    from models.networks.geometry import Geometry
+    from models.networks.network import Denoiser, Release
+
+    net = Denoiser(Geometry.of("light", rate))
+    heard, wanted = (net.spectrum(torch.from_numpy(padded(x, net))) for x in (noisy, clean))
+    (real, imaginary), (own_real, own_imaginary) = (x.chunk(2, dim=-1) for x in (heard, wanted))
+    part = (real * own_real + imaginary * own_imaginary) / (real.square() + imaginary.square() + 1e-12)
+    gains = Release.apply(part.clamp(0, 1), release)
+    return at_default_level(net.resynthesise(heard * torch.cat([gains, gains], dim=-1)).numpy(), noisy, net.delay)
+
+
 def enhanced(model: str, rate: int, path: Path, noisy: np.ndarray) -> np.ndarray:
     """Through a checkpoint's averaged weights at the default level; its delay taken out."""
-    import torch  # only checkpoints want it
+    import torch
 
     from models.networks.designs import DESIGNS
 
     net = DESIGNS[model](rate).eval()
     net.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["average"])
-    padded = torch.from_numpy(np.pad(noisy, ((0, 0), (0, net.delay + -noisy.shape[1] % net.hop))))
+    heard = torch.from_numpy(padded(noisy, net))
     with torch.no_grad():
-        output = net(padded, torch.ones(len(padded)))[0].numpy()[:, net.delay :][:, : noisy.shape[1]]
-    least = systems.least_gain(systems.DEFAULT_LEVEL)
-    return output * np.float32(1 - least) + noisy * np.float32(least)
+        output = net(heard, torch.ones(len(heard)))[0].numpy()
+    return at_default_level(output, noisy, net.delay)
+
+
+def padded(noisy: np.ndarray, net: Network) -> np.ndarray:
+    """With silence behind it, for the delay and a whole last frame."""
+    return np.pad(noisy, ((0, 0), (0, net.delay + -noisy.shape[1] % net.hop)))
+
+
+def at_default_level(output: np.ndarray, noisy: np.ndarray, delay: int) -> np.ndarray:
+    """Without the delay, and with what the default limit of attenuation leaves of the input."""
+    least = np.float32(systems.least_gain(systems.DEFAULT_LEVEL))
+    return output[:, delay:][:, : noisy.shape[1]] * (1 - least) + noisy * least
 
 
 def main() -> None:
@@ -77,14 +119,27 @@ def main() -> None:
     parser.add_argument("--model", default="standard", help="the design of the checkpoints")
     parser.add_argument("--rate", type=int, choices=(8000, 16000), default=8000)
     parser.add_argument("--cache", type=Path, default=data.CACHE)
+    parser.add_argument("--ceiling", action="store_true", help="what perfect gains would reach, too")
     args = parser.parse_args()
     noisy, clean = clips(args.cache, args.rate)
-    for name in ("noisy", "RNNoise"):
-        if name in systems.SYSTEMS:
-            print(f"{name:32}", scores(systems.SYSTEMS[name].suppress(noisy, args.rate), clean, args.rate), flush=True)
+    heard: list[tuple[np.ndarray, np.ndarray]] = []
+    for name, output in outputs(args, noisy, clean):
+        pesq = np.array([metrics.pesq_score(x, y, args.rate) for x, y in zip(output, clean, strict=True)])
+        heard.append((pesq, lost(output, clean, args.rate)))
+        print(f"{name:32}", scores(output, clean, args.rate, pesq), flush=True)
+    pesq, points = (np.concatenate(each) for each in zip(*heard, strict=True))
+    print(f"training's loss follows PESQ with a correlation of {-np.corrcoef(pesq, points)[0, 1]:.3f} on these clips")
+
+
+def outputs(args: argparse.Namespace, noisy: np.ndarray, clean: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Whatever is compared, by name."""
+    yield "noisy", noisy
+    if "RNNoise" in systems.SYSTEMS:
+        yield "RNNoise", systems.SYSTEMS["RNNoise"].suppress(noisy, args.rate)
+    for release in RELEASES if args.ceiling else ():
+        yield f"perfect gains, release {release}", ceiling(args.rate, noisy, clean, release)
     for path in args.checkpoints:
-        output = enhanced(args.model, args.rate, path, noisy)
-        print(f"{path.name:32}", scores(output, clean, args.rate), flush=True)
+        yield path.name, enhanced(args.model, args.rate, path, noisy)
 
 
 if __name__ == "__main__":

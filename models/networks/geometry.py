@@ -25,9 +25,9 @@ LEVEL_ATTACK, LEVEL_RELEASE = 0.1, 0.003
 FEATURE_SCALE = 0.25
 LEVEL_BAND = (8, 112)
 """Bins whose mean log power is the level: 250 Hz to 3500 Hz, present at both rates."""
-RELEASE = 0.2
-"""Share of its way down that a bin's gain goes in a frame; up it goes at once. A gain that drops by the frame is heard
-as roughness of the voice."""
+RELEASE = 0.5
+"""Share of its way down that a bin's gain goes in a frame; up it goes at once. A gain that drops by the frame
+is heard as roughness of the voice, one that lingers lets clicks through and leaves less room for learning."""
 CONTEXT = 2
 """Frames of features the first projection sees: the newest and the one before, so that onsets are plain to it."""
 SIZES = {"standard": (3, 256), "light": (2, 160)}

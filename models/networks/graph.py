@@ -154,10 +154,11 @@ def add_blocks(b: Builder, g: Geometry, x: str, memories: list[str], block: Bloc
 
 
 def add_heads(b: Builder, g: Geometry, x: str, gains: str) -> str:
-    """Writes the output `prob` and returns each bin's gain, which falls no faster than `RELEASE` lets it."""
+    """Writes the output `prob` and returns each bin's gain, which falls no faster than the release lets it."""
     outputs = b.linear(b.normalised(x), NORM_RANGE, *b.parts("output", (g.bins, LANES)))
     mask, head = (b.op("Sigmoid", value) for value in outputs)
-    closing = b.op("Add", gains, b.op("Mul", b.op("Sub", mask, gains), b.scalar(geometry.RELEASE)))
+    release = b.constant("gain_release", np.array(geometry.RELEASE, np.float32))
+    closing = b.op("Add", gains, b.op("Mul", b.op("Sub", mask, gains), release))
     b.columns(head, 0, len(HEAD), out="prob")
     return b.op("Max", mask, closing)
 

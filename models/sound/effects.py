@@ -22,7 +22,7 @@ SECONDS, LEAST = (0.015, 60.0), 100
 GRAPH, GRAPH_RATE, HOP = Path(__file__).parents[1] / "standard_8k.onnx", 8000, 80
 MOST_MUSIC, MOST_TONE = 0.25, 0.2
 """Mean probabilities in the frames that are heard, above which an effect is no noise."""
-HEARD_S, PEAK, QUIET = 6.0, 0.3, 0.03
+HEARD_S, PEAK, QUIET = 6.0, 0.1, 0.03
 """How much of an effect the network hears, how loud, and the share of its loudest frame above which a frame counts."""
 SETTLED_FRAMES = 25
 
@@ -39,7 +39,8 @@ def usable(effect: np.ndarray) -> np.ndarray:
 
 def wanted(effect: np.ndarray) -> bool:
     """Whether it sounds like music or a tone. int16 [samples] at RATE, not silent."""
-    sound = soxr.resample(effect[: int(HEARD_S * RATE)].astype(np.float32), RATE, GRAPH_RATE)
+    repeated = np.resize(effect, int(HEARD_S * RATE))  # a network takes a second or two to tell
+    sound = soxr.resample(repeated.astype(np.float32), RATE, GRAPH_RATE)
     sound *= np.float32(PEAK) / np.abs(sound).max(initial=1e-3)
     frames = np.pad(sound, (0, -len(sound) % HOP + HOP)).reshape(-1, HOP)
     probabilities = heard(np.concatenate([np.zeros((SETTLED_FRAMES, HOP), np.float32), frames]))[SETTLED_FRAMES:]

@@ -30,6 +30,8 @@ QUIETEST_TONE_DBFS = -48
 """Digits and modems are sent at levels at which nobody speaks (Q.24: DTMF from -36 dBm0 a tone)."""
 CODED = {8000: {"gsm": 0.03, "amr": 0.02, "opus_8k": 0.02}, 16000: {"g722": 0.08, "opus_16k": 0.04}}
 """How often the dear codecs are used; a few per cent are all that the cores can spare."""
+CHANNEL = {8000: 0.4, 16000: 0.15}
+"""How often all that a microphone heard goes through one more device or the narrow band of a channel, by rate."""
 Example = tuple[np.ndarray, np.ndarray, np.float32, np.ndarray]
 
 
@@ -69,7 +71,8 @@ class Mixer:
     def example(self, rng: Rng) -> Example:
         scene = self.scene(rng, str(rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values()))))
         silence = np.zeros(self.size, np.float32)
-        mixture, target = total(scene.source, scene.noise, silence), total(scene.target, silence)
+        heard = total(scene.source, scene.noise, silence), total(scene.target, silence)
+        mixture, target = self.channel(rng, *heard)
         quietest = QUIETEST_TONE_DBFS if scene.tone is not None and scene.speech is None else -35
         gain = from_db(rng.uniform(quietest, -12)) / np.float32(max(augment.active_rms(mixture, self.rate), 1e-5))
         labels = self.labels(scene, gain)
@@ -117,6 +120,17 @@ class Mixer:
             if part is not None:
                 labels[:, column] = active(part * gain, self.rate)
         return labels
+
+    def channel(self, rng: Rng, mixture: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What colours voice and noise alike: the device that picked them up, or the channel's band."""
+        if rng.random() >= CHANNEL[self.rate]:
+            return mixture, target
+        bins = self.size // 2 + 1
+        if rng.random() < 0.5:
+            response = augment.telephone_band(rng, bins, self.rate)
+        else:
+            response = augment.random_response(rng, bins, self.rate, 2.0, str(rng.choice(list(augment.DEVICES_DB))))
+        return tuple(augment.resize_and_filter(x, self.size, response) for x in (mixture, target))
 
     def line(self, rng: Rng, mixture: np.ndarray, target: np.ndarray, undisturbed: bool) -> tuple[np.ndarray, ...]:
         """The damage of converters, codecs and networks."""

@@ -18,9 +18,10 @@ from models.sound.augment import Rng, from_db
 SPEEDS = (0.82, 0.9, 0.95, 1.0, 1.0, 1.0, 1.05, 1.1, 1.2)
 MUSIC_SPEEDS = (0.95, 1.0, 1.0, 1.05)
 NOISE_SHARES = {"recorded": 0.36, "events": 0.22, "babble": 0.12, "crowd": 0.04, "coloured": 0.1, "made": 0.16}
-DEVICES = tuple(augment.DEVICES_DB)
-BANDED = {8000: 0.5, 16000: 0.15}
-"""How often a sound comes through the narrow band of a telephone channel, by rate."""
+DEVICE_SHARES = {"flat": 0.6, "handset": 0.1, "headset": 0.1, "speakerphone": 0.1, "mobile": 0.1}
+"""How often a voice was recorded through each device, apart from what lies around it."""
+BANDED = {8000: 0.12, 16000: 0.06}
+"""How often a sound was already narrowed to a telephone's band before it met the others, by rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,9 @@ class Sources:
 
     def voice(self, rng: Rng) -> np.ndarray:
         """One talker on some device, dry, without pauses added."""
-        take = self.take(rng, SPEEDS)
-        return self.through_a_line(rng, self.pools.speech(rng, take), str(rng.choice(DEVICES)), rng.random() < 0.6)
+        raw = self.pools.speech(rng, self.take(rng, SPEEDS))
+        device = str(rng.choice(list(DEVICE_SHARES), p=list(DEVICE_SHARES.values())))
+        return self.through_a_line(rng, raw, device, rng.random() < 0.6)
 
     def music(self, rng: Rng) -> np.ndarray:
         take = self.take(rng, MUSIC_SPEEDS)
@@ -49,7 +51,7 @@ class Sources:
             dry = dry + other * (1 - gate if rng.random() < 0.5 else self.pauses(rng))
         if rng.random() < 0.1:
             dry = dry * augment.wander(rng, self.size, self.rate)
-        if rng.random() > 0.35:
+        if rng.random() > 0.25:
             return dry, dry
         whole, early = augment.room(rng, self.rate)
         heard, wanted = augment.convolve(dry, whole, early)
@@ -75,7 +77,7 @@ class Sources:
         out = self.one_noise(rng)
         if rng.random() < 0.35:
             out = out + self.one_noise(rng) * from_db(-rng.uniform(0, 15))
-        if rng.random() < BANDED[self.rate] / 2:
+        if rng.random() < BANDED[self.rate]:
             out = augment.resize_and_filter(out, self.size, augment.telephone_band(rng, self.size // 2 + 1, self.rate))
         return synthesis.unit(out)
 

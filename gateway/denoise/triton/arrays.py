@@ -10,7 +10,7 @@ from gateway.errors import CallerError
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-TABLES = ("older_window", "newer_window", "cosines", "sines", "level_band", "synthesis", "keep_music")
+TABLES = ("older_window", "newer_window", "cosines", "sines", "level_band", "synthesis", "keep_music", "gain_release")
 PARTS = (".codes", ".scales", ".weight", ".bias")
 SCALARS = {
     "log_power_floor": 1e-9,
@@ -18,7 +18,6 @@ SCALARS = {
     "level_attack": 0.1,
     "level_release": 0.003,
     "feature_scale": 0.25,
-    "gain_release": 0.2,
     "feature_range": 3.0,
     "norm_range": 5.0,
     "memory_range": 4.0,

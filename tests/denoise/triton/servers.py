@@ -76,6 +76,12 @@ class Triton:
         subprocess.run(["rm", "-rf", str(folder / f"{name}_16k")], check=True)
         return folder
 
+    def kill_model(self) -> None:
+        """Only the process that the Python backend runs the model in."""
+        assert self.process is not None
+        found = ["pkill", "-KILL", "-P", str(self.process.pid), "-f", "triton_python_backend_stub"]
+        subprocess.run(found, check=True)
+
     def fault(self, text: str) -> None:
         (self.repository / "light_8k" / "fault").write_text(text)
 

@@ -89,3 +89,18 @@ def test_two_servers_take_turns_and_the_embedded_network_is_the_last(server):
     assert phones.wet_share(6.2, 7.0) > 0.9, "on the embedded network"
     assert worker.faults[8000].substitute == "light"
     assert worker.stats.counters["engine_batches_substitute"] > 0
+
+
+def test_the_models_own_process_dies_and_its_server_does_not_say_so(server):
+    """Triton stays ready then, and does not start the process again (its issues 7230 and 8604)."""
+
+    def restart():
+        server.kill()
+        server.start(wait=False)
+
+    phones, worker = talk({2.0: server.kill_model, 4.0: restart}, 8.0, server)
+    print(worker.faults)
+    sound(phones)
+    assert phones.wet_share(1.0, 1.9) > 0.9, "denoised before"
+    assert phones.wet_share(2.3, 3.9) < 0.01, "dry while nobody answers"
+    assert phones.wet_share(7.4, 8.0) > 0.9, "denoised again after the restart"

@@ -109,7 +109,6 @@ def test_constants_are_those_that_the_graphs_are_built_with():
         "level_attack": geometry.LEVEL_ATTACK,
         "level_release": geometry.LEVEL_RELEASE,
         "feature_scale": geometry.FEATURE_SCALE,
-        "gain_release": geometry.RELEASE,
         "feature_range": graph.FEATURE_RANGE,
         "norm_range": graph.NORM_RANGE,
         "memory_range": graph.MEMORY_RANGE,

@@ -65,6 +65,17 @@ def test_levels_span_what_telephones_carry(mixer: mixing.Mixer):
     assert max(levels) < -8
 
 
+def test_a_channel_colours_all_that_came_through_it_alike(mixer: mixing.Mixer):
+    rng, coloured = np.random.default_rng(0), 0
+    voice, noise = rng.standard_normal((2, mixer.size)).astype(np.float32)
+    for seed in range(40):
+        both, alone = mixer.channel(np.random.default_rng(seed), voice + noise, voice)
+        noise_alone, _ = mixer.channel(np.random.default_rng(seed), noise, noise)
+        np.testing.assert_allclose(both - alone, noise_alone, atol=1e-4)
+        coloured += not np.array_equal(alone, voice)
+    assert 0 < coloured < 40
+
+
 @pytest.mark.parametrize("kind", ["clean", "tone", "music"])
 def test_what_has_nothing_unwanted_in_it_is_its_own_target(mixer: mixing.Mixer, kind: str):
     found = 0
