@@ -41,6 +41,7 @@ def read(path: Path) -> Arrays:
         raise ValueError(f"{path}: no graph of ours, {missing[0]} is missing; take one that models.export wrote")
     kept = [name for name in constants if name in TABLES or name.endswith(PARTS)]
     arrays = {name: np.array(package.numpy_helper.to_array(constants[name])) for name in kept}
+    arrays["gain_release"] = arrays["gain_release"].reshape(())  # graphs hold it in one column
     return arrays | {name: np.array(value, np.float32) for name, value in SCALARS.items()}
 
 

@@ -12,6 +12,7 @@ import pytest
 from gateway.cli import main
 from gateway.denoise.engines import graph_path
 from gateway.denoise.ort import OrtEngine
+from gateway.denoise.triton import arrays
 from gateway.denoise.triton.arrays import SCALARS
 from gateway.denoise.triton.engine import TritonEngine
 from models.networks import geometry, graph
@@ -114,3 +115,10 @@ def test_constants_are_those_that_the_graphs_are_built_with():
         "memory_range": graph.MEMORY_RANGE,
         "head": len(geometry.HEAD),
     } == SCALARS
+
+
+@pytest.mark.parametrize("name", ["light", "standard"])
+@pytest.mark.parametrize("rate", [8000, 16000])
+def test_a_graph_says_how_fast_its_gains_close(name, rate):
+    release = arrays.read(graph_path(name, rate))["gain_release"]
+    assert release.shape == () and release == np.float32(geometry.RELEASE)
