@@ -12,20 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-BINS_PER_BAND = {
-    8000: (*(1,) * 8, 2, *(1,) * 5, 2, 1, 1, *(2,) * 8, 3, 3, 3, 3, 4, 3, 4, 5, 4, 5, 6, 6, 7, 8, 9, 9, 11),
-    16000: (
-        *(1,) * 8, 2, *(1,) * 5, 2, 1, 1, *(2,) * 8, 3, 3, 3, 3, 4, 3, 4, 5, 4, 5, 6, 6, 7, 8, 9, 9, 12, 12, 15, 16, 18,
-        21, 25, 20,
-    ),
-}  # fmt: skip
-"""Spectral bins of 31.25 Hz in each band, by rate."""
+BINS = (*(1,) * 8, 2, *(1,) * 5, 2, 1, 1, *(2,) * 8, 3, 3, 3, 3, 4, 3, 4, 5, 4, 5, 6, 6, 7, 8, 9, 9)
+"""Spectral bins of 31.25 Hz in each band; the last ones depend on the rate."""
+LAST_BINS = {8000: (11,), 16000: (12, 12, 15, 16, 18, 21, 25, 20)}
 DENSITY = (
     *(100.0,) * 8, 50.0, *(100.0,) * 5, 53.047, 110.0, 117.992, 65.0, 68.760, 70.0, 71.429, 75.0, 76.843, 80.969,
     88.646, 63.864, 68.155, 72.548, 75.585, 58.379, 80.951, 64.136, 54.385, 73.822, 64.437, 59.176, 65.521, 61.400,
     58.144, 57.005, 64.126,
 )  # fmt: skip
-"""What a band's power is multiplied by, as its bins do not fill it evenly; the last ones depend on the rate."""
+"""What a band's power is multiplied by, as its bins do not fill it evenly."""
 LAST_DENSITY = {8000: (59.248,), 16000: (54.311, 61.115, 55.078, 56.849, 55.629, 53.137, 54.986, 79.547)}
 THRESHOLD = (
     51286152.0, 2454709.5, 70794.594, 4897.789, 1174.898, 389.045, 104.713, 45.709, 17.783, 9.772, 4.898, 3.090, 1.905,
@@ -68,7 +63,7 @@ class Disturbance(nn.Module):
     def __init__(self, rate: int) -> None:
         super().__init__()
         self.size = rate * 32 // 1000
-        sizes = BINS_PER_BAND[rate]
+        sizes = (*BINS, *LAST_BINS[rate])
         ends = np.cumsum(sizes)
         density = (*DENSITY, *LAST_DENSITY[rate])
         bands = np.zeros((self.size // 2 + 1, len(sizes)))

@@ -79,8 +79,8 @@ class Triton:
     def kill_model(self) -> None:
         """Only the process that the Python backend runs the model in."""
         assert self.process is not None
-        found = ["pkill", "-KILL", "-P", str(self.process.pid), "-f", "triton_python_backend_stub"]
-        subprocess.run(found, check=True)
+        command = ["pkill", "-KILL", "-P", str(self.process.pid), "-f", "triton_python_backend_stub"]
+        subprocess.run(command, check=True)
 
     def fault(self, text: str) -> None:
         (self.repository / "light_8k" / "fault").write_text(text)

@@ -13,7 +13,6 @@ from gateway.cli import main
 from gateway.denoise.engines import graph_path
 from gateway.denoise.ort import OrtEngine
 from gateway.denoise.triton import arrays
-from gateway.denoise.triton.arrays import SCALARS
 from gateway.denoise.triton.engine import TritonEngine
 from models.networks import geometry, graph
 from tests.denoise.tools import recording
@@ -114,7 +113,7 @@ def test_constants_are_those_that_the_graphs_are_built_with():
         "norm_range": graph.NORM_RANGE,
         "memory_range": graph.MEMORY_RANGE,
         "head": len(geometry.HEAD),
-    } == SCALARS
+    } == arrays.SCALARS
 
 
 @pytest.mark.parametrize("name", ["light", "standard"])
