@@ -43,9 +43,10 @@ CLEANED = "cleaned"
 """Folder of the cache that keeps what `models.clean` made."""
 NOISY = ("many_", "tuxpaint_", "ktuberling_", "klettres_", "gcin_")
 """Groups, by their beginning, that are cleaned first."""
-PACKAGES_NAME, EFFECTS = "packages/", "effects_"
+PACKAGES_NAME, EFFECTS, MACHINES = "packages/", "effects_", "machines"
 EVENT_S = 2.5
-"""A noise shorter than this is one event: it is not repeated, but scattered among others of its kind."""
+"""A noise shorter than this is one event, unless a machine makes it: it is not repeated, but scattered among others of
+its kind."""
 WINDOW_S, FRAME = 3, 320
 STUDIO_DB = 38.0
 CLEAN_DB = {"cleaned_": 20.0, "es": 31.0, "fillets_cs": 33.0, "flemishguy": 34.0}
@@ -61,7 +62,7 @@ WEIGHTS = {
 }  # fmt: skip
 """How often a group is drawn, by the beginning of its name; one phrase is one group in `many_en`."""
 
-NOISE_WEIGHTS = {f"{EFFECTS}keyboardsounds": 0.8, EFFECTS: 0.15}
+NOISE_WEIGHTS = {f"{EFFECTS}keyboardsounds": 0.8, EFFECTS: 0.15, MACHINES: 0.6}
 """Likewise of a noise, against recordings of places."""
 
 
@@ -109,7 +110,8 @@ def of_packages(unpacked: Path) -> Iterator[Source]:
             spoken.setdefault(found.voice, []).append(found.path)
         else:
             name = f"{PACKAGES_NAME}{found.path.relative_to(unpacked)}"
-            yield Source("noise", f"{EFFECTS}{found.package}", name, (found.path,))
+            group = MACHINES if effects.is_machine(found.path.stem) else f"{EFFECTS}{found.package}"
+            yield Source("noise", group, name, (found.path,))
     for voice, paths in sorted(spoken.items()):
         for at in range(0, len(paths), 100):
             yield Source("speech", voice, f"{PACKAGES_NAME}{voice}_{at // 100:02d}", tuple(paths[at : at + 100]))
@@ -169,8 +171,8 @@ def prepared(source: Source, cache: Path) -> np.ndarray:
     Raises RivalError without the cleaner's wheel.
     """
     samples = source.samples()
-    if source.group.startswith(EFFECTS):
-        return effects.usable(samples)
+    if source.group.startswith((EFFECTS, MACHINES)):
+        return effects.usable(samples, source.group == MACHINES)
     return clean.clean(source.name, samples, cache / CLEANED) if source.group.startswith(NOISY) else samples
 
 
@@ -236,8 +238,8 @@ class Pools:
             index[kind] = [e for e in index[kind] if listed(e["name"], split["validation"]) == (part == "validation")]
         self.entries = {k: [e for e in v if not (wide_only and narrow(e))] for k, v in index.items()}
         noises = self.entries["noise"]
-        self.entries["event"] = [e for e in noises if e["size"] < EVENT_S * RATE]
-        self.entries["noise"] = [e for e in noises if e["size"] >= EVENT_S * RATE]
+        self.entries["event"] = [e for e in noises if is_event(e)]
+        self.entries["noise"] = [e for e in noises if not is_event(e)]
         self.samples["event"] = self.samples["noise"]
         self.shares = {kind: even_shares(self.entries[kind]) for kind in ("noise", "event", "music")}
         self.starts = {g: self._speech_starts(g) for g in {e["group"] for e in self.entries["speech"]}}
@@ -282,6 +284,10 @@ def even_shares(entries: list[dict[str, Any]]) -> np.ndarray:
     sizes = Counter(e["group"] for e in entries)
     weights = np.array([by_prefix(NOISE_WEIGHTS, e["group"], 1.0) * sizes[e["group"]] ** -0.5 for e in entries])
     return weights / weights.sum()
+
+
+def is_event(entry: dict[str, Any]) -> bool:
+    return entry["size"] < EVENT_S * RATE and entry["group"] != MACHINES
 
 
 def by_prefix(table: dict[str, float], name: str, otherwise: float) -> float:

@@ -195,7 +195,7 @@ def main() -> int:
             found = results(rate, args, kept)
             measured[str(rate)] = report.as_json(found, facts := about(rate, args.quick, found))
             reports.append(report.text(found, facts))
-            print(targets.table(found) if args.targets else reports[-1], flush=True)
+            print(targets.tables(found) if args.targets else reports[-1], flush=True)
             write_index(found, tests_path(rate, args.quick))
             if args.cards:
                 into_cards(rate, measured[str(rate)])

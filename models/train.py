@@ -31,7 +31,7 @@ AVERAGE_OVER = 1500
 """Steps of the moving average of the weights that is exported."""
 LONGEST_STEP_S = 3.0
 LOG_EVERY, SAVE_EVERY = 200, 400
-LIMITED, LEAST_GAIN = 0.7, 0.063
+LIMITED, LEAST_GAIN = 0.5, 0.063
 """Share of examples that are judged at the default limit of attenuation, 24 dB."""
 
 SHAPES = ((16, 3.0, 0.85), (4, 12.0, 0.15))

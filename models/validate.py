@@ -2,15 +2,16 @@
 
 Scores checkpoints on voices and noises that training leaves out (`validation` in split.json) but that are no part of
 the test set, which is not for choosing. Every run makes the same clips from the training cache: G.711 at 8 kHz, 0 to
-15 dB, noise of places, events and babble in turn, level 80. The noisy input and RNNoise, if it was fetched, come
-first. `--ceiling` adds what the best gains one could take from the clean speech would reach, closing at several
-speeds: what windows and release leave room for.
+15 dB, noise of places, events and babble in turn; at level 80, and at 100, as unlimited as other suppressors are. The
+noisy input and RNNoise, if it was fetched, come first. `--ceiling` adds what the best gains one could take from the
+clean speech would reach, closing at several speeds: what windows, release and level leave room for.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ CLIPS, SECONDS, SEED = 36, 8, 20260101
 SNRS_DB = (0, 5, 10, 15)
 NOISES = ("recorded", "events", "babble")
 LEVEL_DBFS = -24.0
+LEVELS = (systems.DEFAULT_LEVEL, 100)
 RELEASES = (0.2, 0.5, 1.0)
 """Shares of its way down that a gain may go in a frame, to compare; see `geometry.RELEASE`."""
 Maker = Callable[[augment.Rng], np.ndarray]
@@ -85,11 +87,11 @@ def ceiling(rate: int, noisy: np.ndarray, clean: np.ndarray, release: float) -> 
     (real, imaginary), (own_real, own_imaginary) = (x.chunk(2, dim=-1) for x in (heard, wanted))
     part = (real * own_real + imaginary * own_imaginary) / (real.square() + imaginary.square() + 1e-12)
     gains = Release.apply(part.clamp(0, 1), release)
-    return at_default_level(net.resynthesise(heard * torch.cat([gains, gains], dim=-1)).numpy(), noisy, net.delay)
+    return net.resynthesise(heard * torch.cat([gains, gains], dim=-1)).numpy()[:, net.delay :][:, : noisy.shape[1]]
 
 
 def enhanced(model: str, rate: int, path: Path, noisy: np.ndarray) -> np.ndarray:
-    """Through a checkpoint's averaged weights at the default level; its delay taken out."""
+    """Through a checkpoint's averaged weights, without a limit of attenuation; its delay taken out."""
     import torch
 
     from models.networks.designs import DESIGNS
@@ -99,7 +101,7 @@ def enhanced(model: str, rate: int, path: Path, noisy: np.ndarray) -> np.ndarray
     heard = torch.from_numpy(padded(noisy, net))
     with torch.no_grad():
         output = net(heard, torch.ones(len(heard)))[0].numpy()
-    return at_default_level(output, noisy, net.delay)
+    return output[:, net.delay :][:, : noisy.shape[1]]
 
 
 def padded(noisy: np.ndarray, net: Network) -> np.ndarray:
@@ -107,10 +109,10 @@ def padded(noisy: np.ndarray, net: Network) -> np.ndarray:
     return np.pad(noisy, ((0, 0), (0, net.delay + -noisy.shape[1] % net.hop)))
 
 
-def at_default_level(output: np.ndarray, noisy: np.ndarray, delay: int) -> np.ndarray:
-    """Without the delay, and with what the default limit of attenuation leaves of the input."""
-    least = np.float32(systems.least_gain(systems.DEFAULT_LEVEL))
-    return output[:, delay:][:, : noisy.shape[1]] * (1 - least) + noisy * least
+def at_level(output: np.ndarray, noisy: np.ndarray, level: int) -> np.ndarray:
+    """With what a level's limit of attenuation leaves of the input."""
+    least = np.float32(systems.least_gain(level))
+    return output * (1 - least) + noisy * least
 
 
 def main() -> None:
@@ -126,7 +128,7 @@ def main() -> None:
     for name, output in outputs(args, noisy, clean):
         pesq = np.array([metrics.pesq_score(x, y, args.rate) for x, y in zip(output, clean, strict=True)])
         heard.append((pesq, lost(output, clean, args.rate)))
-        print(f"{name:32}", scores(output, clean, args.rate, pesq), flush=True)
+        print(f"{name:40}", scores(output, clean, args.rate, pesq), flush=True)
     pesq, points = (np.concatenate(each) for each in zip(*heard, strict=True))
     print(f"training's loss follows PESQ with a correlation of {-np.corrcoef(pesq, points)[0, 1]:.3f} on these clips")
 
@@ -136,10 +138,11 @@ def outputs(args: argparse.Namespace, noisy: np.ndarray, clean: np.ndarray) -> I
     yield "noisy", noisy
     if "RNNoise" in systems.SYSTEMS:
         yield "RNNoise", systems.SYSTEMS["RNNoise"].suppress(noisy, args.rate)
-    for release in RELEASES if args.ceiling else ():
-        yield f"perfect gains, release {release}", ceiling(args.rate, noisy, clean, release)
-    for path in args.checkpoints:
-        yield path.name, enhanced(args.model, args.rate, path, noisy)
+    ceilings = ((f"perfect gains, release {x}", ceiling(args.rate, noisy, clean, x)) for x in RELEASES if args.ceiling)
+    ours = ((path.name, enhanced(args.model, args.rate, path, noisy)) for path in args.checkpoints)
+    for name, output in chain(ceilings, ours):
+        for level in LEVELS:
+            yield f"{name}, level {level}", at_level(output, noisy, level)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def text(r: Results, about: dict[str, Any]) -> str:
         parts += [grid(r, f"{SPEECH[key]} by damage, 10 dB", key, damage) for key in ("pesq", "ovrl")]
     parts.append(passing_table(r))
     if "standard" in r.rows and "noisy" in r.rows:
-        parts.append(targets.table(r))
+        parts.append(targets.tables(r))
     return "\n\n".join(parts) + "\n"
 
 

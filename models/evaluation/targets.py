@@ -11,6 +11,8 @@ from models.evaluation.testset import SNRS_DB
 STREAMS = {8000: 1000.0, 16000: 600.0}
 CLEAN_PESQ = {8000: 4.2, 16000: 4.0}
 NOT_BELOW = {8000: ("GTCRN", "DTLN"), 16000: ("GTCRN",)}
+STANDARD = ("standard", "standard (level 100)")
+"""At the level a call has unless it asks for another, and as unlimited as the others always are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,12 @@ def against(
         yield Target(name, change.value, more, interval=change, wish=wish)
 
 
-def table(results: Results, system: str = "standard") -> str:
+def tables(results: Results) -> str:
+    """A table for each of STANDARD that was measured."""
+    return "\n\n".join(table(results, system) for system in STANDARD if system in results.rows)
+
+
+def table(results: Results, system: str) -> str:
     lines = [f"| {system}, {results.rate // 1000} kHz | measured | 95 % interval | goal | reached |", "|---" * 5 + "|"]
     for t in targets(results, system):
         interval = f"{t.interval.low:+.3f} … {t.interval.high:+.3f}" if t.interval else ""

@@ -11,26 +11,38 @@ POWER = 0.3
 """Compression of magnitudes: quiet parts count, as they do to the ear (Ephrat et al., 2018)."""
 OVER_SUPPRESSION = 0.6
 """Extra weight of magnitude taken away from the target."""
-HEARD = 0.25
-"""Weight of a point of PESQ."""
+SHAPE, HEARD, PAUSES = 60.0, 0.25, 1.0
+"""Weights: of the spectral error, of a point of PESQ, and of a bel (10 dB) in pauses."""
+QUIET, FLOOR = 3e-4, 1e-4
+"""Power of a pausing frame against the target's loudest, and power against its mean below which nothing is heard."""
 
 
-def compressed(audio: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
-    """(compressed magnitude, compressed complex spectrum as [..., 2]) of short frames with half overlap."""
+def compressed(audio: Tensor, window: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(compressed magnitude, compressed complex spectrum as [..., 2], power) of short frames with half overlap."""
     size = len(window)
     frames = audio.unfold(1, size, size // 2) * window
     spectrum = torch.view_as_real(torch.fft.rfft(frames) / window.sum() * 2)
     power = spectrum.square().sum(-1) + 1e-8
-    return power ** (POWER / 2), spectrum * (power ** ((POWER - 1) / 2))[..., None]
+    return power ** (POWER / 2), spectrum * (power ** ((POWER - 1) / 2))[..., None], power
 
 
-def spectral(output: Tensor, target: Tensor, window: Tensor) -> Tensor:
-    """Compressed magnitude and complex error, [batch]; missing speech costs more than left-over noise."""
-    got, got_complex = compressed(output, window)
-    want, want_complex = compressed(target, window)
+def spectral(output: Tensor, target: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
+    """(compressed magnitude and complex error, error in pauses), [batch] each; missing speech costs more than left-over
+    noise."""
+    got, got_complex, got_power = compressed(output, window)
+    want, want_complex, want_power = compressed(target, window)
     magnitude = (got - want).square() + OVER_SUPPRESSION * (want - got).clamp(min=0).square()
     complex_error = (got_complex - want_complex).square().sum(-1)
-    return (0.7 * magnitude + 0.3 * complex_error).mean(dim=(1, 2))
+    return (0.7 * magnitude + 0.3 * complex_error).mean(dim=(1, 2)), in_pauses(got_power, want_power)
+
+
+def in_pauses(got: Tensor, want: Tensor) -> Tensor:
+    """Bels between the spectra where the target pauses, as a mean over all frames, [batch]. PESQ forgives what is left
+    there. got, want: power [batch, frames, bins]."""
+    frame = want.mean(dim=2, keepdim=True)
+    floor = FLOOR * frame.mean(dim=1, keepdim=True) + 1e-9
+    bels = torch.log10((got + floor) / (want + floor)).abs()
+    return (bels * (frame < QUIET * frame.amax(dim=1, keepdim=True) + 3e-8)).mean(dim=(1, 2))
 
 
 def level(output: Tensor, target: Tensor) -> Tensor:
@@ -41,8 +53,8 @@ def level(output: Tensor, target: Tensor) -> Tensor:
 
 
 class Loss(nn.Module):
-    """The spectral error at one of two resolutions, drawn anew each time, the time-domain error, the disturbance that
-    PESQ would hear, and the head's cross-entropy."""
+    """The spectral error and what is left in pauses, at one of two resolutions, drawn anew each time; the time-domain
+    error, the disturbance that PESQ would hear, and the head's cross-entropy."""
 
     def __init__(self, rate: int) -> None:
         super().__init__()
@@ -54,9 +66,11 @@ class Loss(nn.Module):
         self, output: Tensor, target: Tensor, logits: Tensor, labels: Tensor
     ) -> tuple[Tensor, dict[str, float]]:
         """labels, logits: [frames, batch, 4]."""
-        shape = spectral(output, target, self.long if torch.rand(()) < 0.5 else self.short).mean()
+        window = self.long if torch.rand(()) < 0.5 else self.short
+        shape, pauses = (error.mean() for error in spectral(output, target, window))
         sdr = level(output, target).mean()
         heard = self.disturbance(output, target)
         head = nn.functional.binary_cross_entropy_with_logits(logits, labels)
-        parts = {"spectral": shape.item(), "level": sdr.item(), "heard": heard.item(), "head": head.item()}
-        return 30 * shape + 0.1 * sdr + HEARD * heard + 0.1 * head, parts
+        parts = {"spectral": shape, "pauses": pauses, "level": sdr, "heard": heard, "head": head}
+        total = SHAPE * shape + PAUSES * pauses + 0.1 * sdr + HEARD * heard + 0.1 * head
+        return total, {name: part.item() for name, part in parts.items()}

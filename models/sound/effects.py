@@ -2,11 +2,12 @@
 
 Some hundred effects among thousands are chords, jingles and beeps, whatever their folder is called. Trained on as
 noise, they teach a network to take music down. So the shipped network listens first: an effect in which its own heads
-hear music or a tone is left out.
+hear music or a tone is left out. Machines stay: their harmonics are what a network takes for music.
 """
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -25,15 +26,26 @@ MOST_MUSIC, MOST_TONE = 0.25, 0.2
 HEARD_S, PEAK, QUIET = 6.0, 0.1, 0.03
 """How much of an effect the network hears, how loud, and the share of its loudest frame above which a frame counts."""
 SETTLED_FRAMES = 25
+MACHINE = re.compile(
+    r"engine|motor|machine(?!_?gun)|helicopter|rotor|turbo|turbine|^jet_|drill(?!gun)|vacuum|sawmill|windmill|generator"
+    r"|pump(?!ship)|fan\d*$|(?<!fire)truck|tractor(?!_)|diesel|^prop$|^engine-prop$"
+)
+"""In the names of recordings, without their ends."""
 
 
-def usable(effect: np.ndarray) -> np.ndarray:
+def is_machine(name: str) -> bool:
+    """Whether a recording's name says that it is an engine or another machine. The network may take its harmonics for
+    music, as long as it has not heard machines in training."""
+    return MACHINE.search(name.lower()) is not None
+
+
+def usable(effect: np.ndarray, machine: bool = False) -> np.ndarray:
     """An effect from its first to its last sound, or nothing when it is too short, too long or too quiet to be one, or
-    wanted sound. int16 [samples] at RATE, both ways."""
+    wanted sound (no machine is). int16 [samples] at RATE, both ways."""
     loud = np.flatnonzero(np.abs(effect.astype(np.int32)) > LEAST)
     effect = effect[loud[0] : loud[-1] + 1] if len(loud) else effect[:0]
     shortest, longest = SECONDS
-    noise = shortest * RATE <= len(effect) <= longest * RATE and not wanted(effect)
+    noise = shortest * RATE <= len(effect) <= longest * RATE and (machine or not wanted(effect))
     return effect if noise else effect[:0]
 
 

@@ -17,7 +17,7 @@ from models.sound.augment import Rng, from_db
 
 SPEEDS = (0.82, 0.9, 0.95, 1.0, 1.0, 1.0, 1.05, 1.1, 1.2)
 MUSIC_SPEEDS = (0.95, 1.0, 1.0, 1.05)
-NOISE_SHARES = {"recorded": 0.36, "events": 0.22, "babble": 0.12, "crowd": 0.04, "coloured": 0.1, "made": 0.16}
+NOISE_SHARES = {"recorded": 0.36, "events": 0.2, "babble": 0.12, "crowd": 0.04, "coloured": 0.09, "made": 0.19}
 DEVICE_SHARES = {"flat": 0.6, "handset": 0.1, "headset": 0.1, "speakerphone": 0.1, "mobile": 0.1}
 """How often a voice was recorded through each device, apart from what lies around it."""
 BANDED = {8000: 0.12, 16000: 0.06}

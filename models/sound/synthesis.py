@@ -61,10 +61,13 @@ def fan(rng: Rng, size: int, rate: int) -> np.ndarray:
 
 
 def engine(rng: Rng, size: int, rate: int) -> np.ndarray:
-    """Engine orders at changing speed in low noise."""
+    """Engine orders at changing speed in low noise; those of the ignitions are the strongest."""
     orders = np.arange(1, int(rng.integers(8, 60)))
     strengths = rng.exponential(1.0, len(orders)) * orders ** -rng.uniform(0.3, 1.3)
-    tone = periodic(rng, rng.uniform(12, 60) * drift(rng, size, rate, rng.choice([0.01, 0.15]), 1), strengths, rate)
+    strengths[orders % rng.integers(1, 7) != 0] *= from_db(-rng.uniform(0, 20))
+    turns_a_second = 12 * 12 ** rng.random()
+    speed = turns_a_second * drift(rng, size, rate, rng.choice([0.002, 0.01, 0.15]), 1)
+    tone = periodic(rng, speed, strengths, rate)
     rumble = white(rng, size, low_pass(rng, size, rate, 60, 800))
     return unit(tone) + unit(rumble) * from_db(rng.uniform(-15, 15))
 
@@ -167,7 +170,7 @@ def siren(rng: Rng, size: int, rate: int) -> np.ndarray:
 
 
 NOISES: dict[str, tuple[Callable[[Rng, int, int], np.ndarray], float]] = {
-    "fan": (fan, 3), "engine": (engine, 2.5), "wind": (wind, 3), "passing": (passing, 2.5), "keyboard": (keyboard, 3),
+    "fan": (fan, 3), "engine": (engine, 6), "wind": (wind, 3), "passing": (passing, 2.5), "keyboard": (keyboard, 3),
     "impacts": (impacts, 2), "clicks": (clicks, 1.5), "crackle": (crackle, 1), "rain": (rain, 1.5),
     "siren": (siren, 0.5), "hum": (hum, 2),
 }  # fmt: skip

@@ -78,7 +78,7 @@ def test_targets_tell_what_is_reached_and_by_how_much_the_rest_falls_short():
     assert found["clean speech in: change of level, dB"].reached
     assert found["word errors at 0 and 5 dB, points against noisy"].reached
     assert "PESQ against GTCRN" not in found
-    table = targets.table(TWO)
+    table = targets.tables(TWO)
     assert "| PESQ against RNNoise | +0.100 | +0.100 … +0.100 | ≥ 0.20 | NO, by 0.10 |" in table
 
 

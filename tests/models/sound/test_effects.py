@@ -13,6 +13,10 @@ def pcm(sound: np.ndarray) -> np.ndarray:
     return np.round(sound * 8000).astype(np.int16)
 
 
+def chord() -> np.ndarray:
+    return sum(np.sin(2 * np.pi * f * k * TIME) / k for f in (262, 330, 392) for k in (1, 2, 3)) / 4
+
+
 def door() -> np.ndarray:
     return np.random.default_rng(0).standard_normal(RATE // 2) * np.exp(-np.arange(RATE // 2) / 1500)
 
@@ -42,8 +46,23 @@ def test_a_tone_is_no_noise(hertz):
 
 
 def test_a_held_chord_is_no_noise():
-    chord = sum(np.sin(2 * np.pi * f * k * TIME) / k for f in (262, 330, 392) for k in (1, 2, 3)) / 4
-    assert effects.wanted(pcm(chord))
+    assert effects.wanted(pcm(chord()))
+
+
+def test_a_machine_is_noise_whatever_its_harmonics_sound_like():
+    assert not len(effects.usable(pcm(chord())))
+    assert len(effects.usable(pcm(chord()), machine=True)) > RATE
+    assert not len(effects.usable(pcm(chord())[:50], machine=True))
+
+
+@pytest.mark.parametrize("name", ["engine-prop", "Helicopter_engine_inside", "fan4", "flaps-motor", "SewingMachine"])
+def test_machines_are_known_by_their_names(name):
+    assert effects.is_machine(name)
+
+
+@pytest.mark.parametrize("name", ["machinegun", "firetruck", "tractor_beam", "fanfare", "drillgun", "harp"])
+def test_other_names_are_no_machines(name):
+    assert not effects.is_machine(name)
 
 
 def test_noise_is():
