@@ -56,19 +56,19 @@ def fan(rng: Rng, size: int, rate: int) -> np.ndarray:
     """Blades and air: a few steady harmonics in broad noise."""
     orders = np.arange(1, int(rng.integers(2, 12)))
     strengths = rng.exponential(1.0, len(orders)) * orders ** -rng.uniform(0.5, 2)
-    blades = periodic(rng, rng.uniform(40, 350) * drift(rng, size, rate, 0.003, 2), strengths, rate)
+    blades = periodic(rng, 40 * 20 ** rng.random() * drift(rng, size, rate, 0.003, 2), strengths, rate)
     return unit(augment.coloured_noise(rng, size, rate)) + unit(blades) * from_db(rng.uniform(-25, 6))
 
 
 def engine(rng: Rng, size: int, rate: int) -> np.ndarray:
-    """Engine orders at changing speed in low noise; those of the ignitions are the strongest."""
+    """Engine orders at changing speed in noise; those of the ignitions are the strongest."""
     orders = np.arange(1, int(rng.integers(8, 60)))
     strengths = rng.exponential(1.0, len(orders)) * orders ** -rng.uniform(0.3, 1.3)
     strengths[orders % rng.integers(1, 7) != 0] *= from_db(-rng.uniform(0, 20))
     turns_a_second = 12 * 12 ** rng.random()
     speed = turns_a_second * drift(rng, size, rate, rng.choice([0.002, 0.01, 0.15]), 1)
     tone = periodic(rng, speed, strengths, rate)
-    rumble = white(rng, size, low_pass(rng, size, rate, 60, 800))
+    rumble = white(rng, size, low_pass(rng, size, rate, 60, 800 if rng.random() < 0.5 else 4000))
     return unit(tone) + unit(rumble) * from_db(rng.uniform(-15, 15))
 
 
@@ -170,7 +170,7 @@ def siren(rng: Rng, size: int, rate: int) -> np.ndarray:
 
 
 NOISES: dict[str, tuple[Callable[[Rng, int, int], np.ndarray], float]] = {
-    "fan": (fan, 3), "engine": (engine, 6), "wind": (wind, 3), "passing": (passing, 2.5), "keyboard": (keyboard, 3),
+    "fan": (fan, 5), "engine": (engine, 6), "wind": (wind, 3), "passing": (passing, 2.5), "keyboard": (keyboard, 3),
     "impacts": (impacts, 2), "clicks": (clicks, 1.5), "crackle": (crackle, 1), "rain": (rain, 1.5),
     "siren": (siren, 0.5), "hum": (hum, 2),
 }  # fmt: skip
