@@ -166,6 +166,9 @@ class WorkerCollector(Collector):
         yield self._by_worker("rows_spoilt", "Frames for which the network gave no numbers", "rows_spoilt")
         yield self._by_worker("detections_untold", "Detections above what is told of a leg", "detections_untold")
         yield self._by_worker("events_malformed", "Telephone-event packets without an event", "events_malformed")
+        yield self._by_worker("reports_untold", "Reports for which the control plane had no time", "reports_untold")
+        yield self._by_worker("commands_undecodable", "Orders that made no sense", "commands_undecodable")
+        yield self._by_worker("legs_flooding", "Times a leg went dry for sending far too much", "legs_flooding")
         for name, text in ENGINE.items():
             yield self._by_worker(f"engine_{name}", text, f"engine_{name}")
         yield self._answer_seconds()

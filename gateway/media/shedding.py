@@ -1,7 +1,7 @@
 """Shedding of load: when frames grow too old, the newest legs go dry, and come back when there is room.
 
 A worker that cannot keep up would delay every call; dry audio costs a tenth of wet. The legs that were there first
-keep their denoiser, and every switch is a cross-fade.
+keep their denoiser, and every switch is a cross-fade. A party that floods loses its own denoiser first.
 """
 
 import numpy as np
@@ -17,6 +17,9 @@ CALM_BUSY = 0.85
 PATIENCE_S = 0.25
 """How long every batch must have been too old: a hiccup of the machine and catching up after it are no overload."""
 
+FLOOD_FRAMES_A_S = 250
+"""Of 100 in real time: who sends more is no telephone, and would cost the others their time."""
+
 
 class Shedding:
     """Decides which legs of a worker are dry for want of time."""
@@ -26,6 +29,7 @@ class Shedding:
         self._old_since_s: float | None = None
         self._busy_s = self._idle_s = 0.0
         self._strained = False
+        self._frames = np.zeros(pipeline.legs.slots, np.int64)
 
     def observe(self, age_s: float, now: float) -> None:
         """Look at the oldest frame of a batch."""
@@ -39,13 +43,23 @@ class Shedding:
             self._move(wet=False, share=SHED_SHARE)
 
     def review(self, busy_s: float, idle_s: float) -> None:
-        """Once a second, with the process's totals: bring legs back when there is room."""
+        """Once a second, with the process's totals: bring legs back when there is room, and take those that flood."""
         busy, idle = busy_s - self._busy_s, idle_s - self._idle_s
         self._busy_s, self._idle_s = busy_s, idle_s
         calm = not self._strained and busy < CALM_BUSY * (busy + idle)
         self._strained = False
         if calm and self._pipeline.voice.shed.any():
             self._move(wet=True, share=RESTORE_SHARE)
+        self._quench(max(busy + idle, 1.0))
+
+    def _quench(self, seconds: float) -> None:
+        """Leave legs dry that brought much more than real time; streams are paced by credits instead."""
+        legs, voice = self._pipeline.legs, self._pipeline.voice
+        frames = voice.frames_wet + voice.frames_dry
+        flooding = (frames - self._frames > FLOOD_FRAMES_A_S * seconds) & (legs.kind == AUDIO) & ~legs.noted
+        self._frames = frames
+        self._pipeline.streams.count("legs_flooding", int((flooding & ~voice.shed).sum()))
+        voice.shed |= flooding
 
     def _move(self, wet: bool, share: float) -> None:
         """Give the oldest shed legs back, or take the newest wet ones."""

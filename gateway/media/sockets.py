@@ -8,6 +8,7 @@ several sources, take the longer way through `Latching`.
 import ctypes
 import select
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -15,12 +16,14 @@ import numpy as np
 from gateway.media.latching import Latching
 from gateway.media.pipeline import ROW_BYTES, Outgoing
 from gateway.media.streams import Ints
-from gateway.messages import Address, LegSpec
+from gateway.messages import Address, Kind, LegSpec
 
 POLLS_PER_ROUND = 4
 """Packets a socket may bring into one round: a flood cannot crowd out the others."""
-STALE_DATAGRAMS = 256
-"""Datagrams that may wait in a socket from before it was connected."""
+STALE_DATAGRAMS, KEPT_DATAGRAMS = 256, 8
+"""Datagrams that may wait in a socket from before it was connected, and how many of the newest are worth sending."""
+RTP_VERSION = 0x80
+"""In the two highest bits of RTP and RTCP, which are never those of STUN (RFC 7983)."""
 
 Send = Callable[[memoryview], object]
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -29,10 +32,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Port:
     """One socket of a leg."""
 
-    __slots__ = ("connected", "latching", "paired", "recv_into", "rtcp", "slot", "sock")
+    __slots__ = ("connected", "latching", "paired", "raw", "recv_into", "rtcp", "slot", "sock")
 
-    def __init__(self, sock: socket.socket, slot: int, rtcp: bool, latching: Latching) -> None:
-        self.sock, self.slot, self.rtcp, self.latching = sock, slot, rtcp, latching
+    def __init__(self, sock: socket.socket, spec: LegSpec, rtcp: bool, latching: Latching) -> None:
+        self.sock, self.slot, self.rtcp, self.latching = sock, spec.slot, rtcp, latching
+        self.raw = spec.kind is Kind.RAW
         self.recv_into = sock.recv_into
         self.paired = sock.family == socket.AF_UNIX
         """One end of a socketpair, whose other end the control plane has: connected for ever."""
@@ -84,7 +88,7 @@ class Sockets:
         for descriptor, rtcp in zip(descriptors, (False, True), strict=False):
             sock = socket.socket(fileno=descriptor)
             sock.setblocking(False)
-            port = Port(sock, spec.slot, rtcp, Latching(spec, rtcp, self._latch_s, self._latch_any))
+            port = Port(sock, spec, rtcp, Latching(spec, rtcp, self._latch_s, self._latch_any))
             port.disconnect()  # an earlier worker may have connected it
             (self.rtcp if rtcp else self.rtp)[spec.slot] = port
             self._ports[descriptor] = port
@@ -92,10 +96,12 @@ class Sockets:
             self._settle(port, learned=False)
 
     def update(self, spec: LegSpec, relatch: bool) -> None:
-        """Start latching anew after an offer or answer of the party."""
-        for port in self._of(spec.slot) if relatch else ():
+        """Start latching anew after an offer or answer of the party, or where RTCP is said to be somewhere else."""
+        for port in list(self._of(spec.slot)):
             old = port.latching
-            port.latching = Latching(spec, port.rtcp, self._latch_s, self._latch_any)
+            if not relatch and (not port.rtcp or old.expects(spec.rtcp_remote)):
+                continue
+            port.latching = Latching(spec, port.rtcp, self._latch_s, self._latch_any).after(old)
             if port.connected:
                 port.disconnect()
             self._settle(port, learned=old.source != port.latching.source)
@@ -153,9 +159,12 @@ class Sockets:
             self.rtcp_datagrams.append((port.slot, bytes(view[:length])))
 
     def _recv_unconnected(self, port: Port, view: memoryview, now: float) -> int:
-        """Length of a datagram of the peer, 0 for a stranger's."""
+        """Length of a datagram of the peer, 0 for a stranger's. Nothing is learned from what is no RTP."""
         length, source = port.sock.recvfrom_into(view)
         known = port.latching.source
+        if not port.raw and (not length or view[0] & 0xC0 != RTP_VERSION):
+            self._count("dropped_garbage")
+            return 0
         if not port.latching.admit(source[:2], now):
             self._count("dropped_stranger")
             return 0
@@ -178,20 +187,24 @@ class Sockets:
             self.latched.append(port.slot)
 
     def _drain(self, port: Port, source: Address) -> None:
-        """Empty the queue from before the connection: the peer's packets are kept, strangers' are not."""
+        """Empty the queue from before the connection: the peer's newest packets are kept, strangers' are not."""
+        kept: deque[bytes] = deque(maxlen=KEPT_DATAGRAMS)
         for _ in range(STALE_DATAGRAMS):
             try:
                 datagram, sender = port.sock.recvfrom(ROW_BYTES)
             except BlockingIOError:
-                return
-            if sender[:2] == source:
-                self._backlog.append((port, datagram))
-            else:
+                break
+            if sender[:2] != source:
                 self._count("dropped_stranger")
+                continue
+            if len(kept) == KEPT_DATAGRAMS:
+                self._count("dropped_stale")
+            kept.append(datagram)
+        self._backlog += [(port, datagram) for datagram in kept]
 
     def _take_backlog(self, views: list[memoryview], lengths: list[int], slots: list[int]) -> int:
         """Rows of what was drained in the last round."""
-        backlog, self._backlog = self._backlog, []
+        backlog, self._backlog = self._backlog[: self._rows], self._backlog[self._rows :]
         for port, datagram in backlog:
             if port.rtcp:
                 self.rtcp_datagrams.append((port.slot, datagram))

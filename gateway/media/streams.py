@@ -22,6 +22,8 @@ TAKEOVER_SILENCE_S = 0.1
 """How long an SSRC must have been silent before another may take its place."""
 MAX_DROPOUT = 3000
 """A larger step forward is a restart, not a loss (RFC 3550 appendix A.1)."""
+MAX_MISORDER = 100
+"""A larger step back is one, too."""
 HISTORY = 64
 """Packets back from the newest that a duplicate is still told from a late one."""
 
@@ -188,11 +190,12 @@ class Streams:
         oldest_s = np.minimum.accumulate(packets.arrived_s[group][::-1])[::-1]
         for i in range(group.start, group.stop):
             step = base + int(delta[i]) - int(self.expected[slot])
-            if step < 0:
-                verdict[i] = self._look_back(slot, -step)
-            elif step > MAX_DROPOUT:
+            if step > MAX_DROPOUT or step < -MAX_MISORDER:
                 verdict[i] = self._resync(packets, i, now)
-                base = int(self.expected[slot]) - int(delta[i]) - 1
+                if verdict[i] == ACCEPT:
+                    base = int(self.expected[slot]) - int(delta[i]) - 1
+            elif step < 0:
+                verdict[i] = self._look_back(slot, -step)
             elif step > 0 and now < oldest_s[i - group.start] + self._hold_s:
                 verdict[i] = HOLD  # neither it nor a packet behind it has waited long enough
             else:
@@ -256,8 +259,13 @@ class Streams:
         sequence = packets.sequence + self.sequence_offset[slots]
         timestamp = packets.timestamp + self.timestamp_offset[slots]
         markable = (packets.payload_type < 64) | (packets.payload_type >= 96)  # others would look like RTCP (RFC 5761)
-        marker = packets.marker | (self.restarted[slots] & markable)
-        self.restarted[slots] = False
+        marker = packets.marker
+        restarted = np.flatnonzero(self.restarted[slots])
+        if len(restarted):
+            first = restarted[np.unique(slots[restarted], return_index=True)[1]]
+            marker = marker.copy()
+            marker[first] |= markable[first]
+            self.restarted[slots] = False
         ahead = ((sequence - self.out_sequence[out] + 0x8000) & 0xFFFF) > 0x8000
         fresh = (out >= 0) & (ahead | (self.out_sequence[out] < 0))
         newest = out[fresh]

@@ -227,7 +227,7 @@ class Voice:
         pcm = fading.reshape(len(slots), -1)
         self._keep(codec, slots, pcm)
         stream = np.concatenate([self.tail[slots, :tail], codec.encode(slots, pcm)], axis=1)
-        self.tail[slots, :tail] = stream[:, -tail:]
+        self.tail[slots, :tail] = stream[:, stream.shape[1] - tail :]
         ticket = self._submit(codec.rate, slots, fading, np.full(len(slots), frames))
         if codec.rate not in self.remotes:  # whose answer comes with that to the packets that follow
             self._take(codec.rate, slots, ticket)

@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 
 from gateway.config import Config
@@ -270,7 +271,14 @@ class Worker:
             if not datagram:
                 self._stopping = True
                 return
-            self._execute(commands.decode(datagram), descriptors)
+            try:
+                command = commands.decode(datagram)
+            except msgspec.MsgspecError:  # cut off, or never one: a leg less, not a worker
+                self.pipeline.streams.count("commands_undecodable")
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                continue
+            self._execute(command, descriptors)
 
     def _execute(self, command: Command, descriptors: list[int]) -> None:
         match command:
@@ -297,6 +305,6 @@ class Worker:
         try:
             self._control.send(encoder.encode(event))
         except BlockingIOError:
-            self.pipeline.streams.count("dropped_event")
+            self.pipeline.streams.count("reports_untold")
         except ConnectionError:
             self._stopping = True

@@ -37,10 +37,40 @@ def test_after_the_window_the_best_source_is_pinned():
     assert not port.admit(SDP, 3.1)
 
 
-def test_a_better_source_after_the_window_is_too_late():
+def test_a_better_source_is_never_too_late_while_none_is_pinned():
     port = latching()
     port.admit(SIGNALLED, 0.0)
-    assert not port.admit(SDP, 3.5)
+    assert port.admit(SDP, 3.5) and port.pinned
+
+
+def test_a_source_that_fell_silent_before_it_was_pinned_yields_to_one_as_good():
+    port = latching()
+    assert port.admit(OTHER_PORT, 0.0)
+    next_port = (OTHER_PORT[0], 5555)
+    assert not port.admit(next_port, 2.9)
+    assert port.admit(next_port, 3.1) and not port.pinned
+    assert port.admit(next_port, 6.2) and port.pinned
+
+
+def test_a_silent_source_does_not_yield_to_a_worse_one():
+    port = latching(any_source=True)
+    port.admit(OTHER_PORT, 0.0)
+    assert not port.admit(STRANGER, 60.0) and port.destination == OTHER_PORT
+
+
+def test_a_party_that_an_offer_did_not_move_is_still_sent_to_where_it_was_heard():
+    heard = latching()
+    heard.admit(SIGNALLED, 0.0)
+    port = latching().after(heard)
+    assert port.destination == SIGNALLED and port.source is None
+    assert latching().after(port).destination == SIGNALLED
+    assert port.admit(SDP, 10.0) and port.destination == SDP
+
+
+def test_a_party_that_an_offer_moved_is_sent_to_where_it_is_now():
+    heard = latching()
+    heard.admit(SIGNALLED, 0.0)
+    assert latching(rtp_remote=("10.0.0.7", 5000)).after(heard).destination == ("10.0.0.7", 5000)
 
 
 @pytest.mark.parametrize("first", [None, SDP, SIGNALLED])

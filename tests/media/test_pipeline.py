@@ -168,6 +168,27 @@ def test_a_new_ssrc_is_taken_at_once_after_a_reinvite():
     assert len(bench.feed(voice(900, ssrc=8))) == 1
 
 
+def test_a_sequence_that_begins_again_further_back_is_believed_at_its_second_packet():
+    bench = Bench()
+    bench.talk(range(40000, 40010))
+    sent = bench.talk(range(10000, 10020))
+    assert len(sent) == 19
+    assert {(b.sequence - a.sequence) & 0xFFFF for a, b in pairwise(sent)} == {1}
+
+
+@pytest.mark.parametrize("restart", [10000, 50000])
+def test_a_sequence_that_begins_again_within_one_batch_goes_on_in_order(restart):
+    bench = Bench()
+    bench.talk(range(40000, 40010))
+    assert len(bench.feed(voice(restart), voice(restart + 1), voice(restart + 2))) == 2
+    assert len(bench.talk(range(restart + 3, restart + 10))) == 7
+
+
+def test_only_the_first_packet_after_a_restart_is_marked():
+    sent = [rtp.unpack(datagram) for datagram in Bench().feed(voice(1), voice(2), voice(3))]
+    assert [packet.marker for packet in sent] == [True, False, False]
+
+
 def test_after_silence_suppression_the_old_tail_never_opens_the_talkspurt():
     bench = Bench(bypass="on")
     bench.talk(range(5))

@@ -44,3 +44,29 @@ def test_legs_come_back_only_after_a_calm_second(pipeline):
     assert pipeline.voice.shed.sum() == 2, "the second was busy"
     shedding.review(busy_s=1.95, idle_s=1.05)
     assert list(pipeline.voice.shed.nonzero()[0]) == [1]
+
+
+def test_a_leg_that_floods_goes_dry_alone_and_comes_back_when_it_stops(pipeline):
+    shedding, frames = Shedding(pipeline, 0.015), pipeline.voice.frames_wet
+    frames[1:20] += 100
+    frames[7] += 400
+    shedding.review(busy_s=0.5, idle_s=0.5)
+    assert list(pipeline.voice.shed.nonzero()[0]) == [7]
+    frames[1:20] += 100
+    shedding.review(busy_s=1.0, idle_s=1.0)
+    assert not pipeline.voice.shed.any()
+
+
+def test_what_a_stall_has_gathered_is_no_flood(pipeline):
+    shedding = Shedding(pipeline, 0.015)
+    pipeline.voice.frames_wet[1:20] += 500
+    shedding.review(busy_s=1.0, idle_s=4.0)
+    assert not pipeline.voice.shed.any()
+
+
+def test_a_stream_may_be_faster_than_the_clock(pipeline):
+    shedding = Shedding(pipeline, 0.015)
+    pipeline.legs.noted[5] = True
+    pipeline.voice.frames_wet[5] += 4000
+    shedding.review(busy_s=0.5, idle_s=0.5)
+    assert not pipeline.voice.shed.any()

@@ -3,12 +3,16 @@
 import select
 import socket
 
+import msgspec
 import numpy as np
 import pytest
 
 from gateway.media.pipeline import ROW_BYTES, Outgoing
-from gateway.media.sockets import Sockets, views_of
-from gateway.messages import LegSpec
+from gateway.media.sockets import KEPT_DATAGRAMS, Sockets, views_of
+from gateway.messages import Kind, LegSpec
+
+RTP = b"\x80"
+"""The first byte of a header of RTP or RTCP."""
 
 
 def udp(host: str = "127.0.0.1") -> socket.socket:
@@ -38,11 +42,11 @@ class Bench:
     def receive(self) -> list[bytes]:
         events = self.sockets.epoll.poll(0.2)
         count = self.sockets.receive(events, self.views, self.lengths, self.slots, 0.0)
-        return [bytes(self.views[row][: self.lengths[row]]) for row in range(count)]
+        return [bytes(self.views[row][1 : self.lengths[row]]) for row in range(count)]
 
     def tell(self, sock: socket.socket, *datagrams: bytes) -> None:
         for datagram in datagrams:
-            sock.sendto(datagram, self.ours.getsockname())
+            sock.sendto(RTP + datagram, self.ours.getsockname())
 
 
 def test_the_peers_packets_arrive_and_strangers_are_dropped():
@@ -129,3 +133,53 @@ def test_the_port_is_kept_when_a_leg_learns_anew():
     assert bench.ours.getsockname() == port
     with pytest.raises(OSError):
         bench.ours.getpeername()
+
+
+def test_nothing_is_learned_from_what_is_no_rtp():
+    bench = Bench(rtp_remote=("127.0.0.1", 9))
+    for datagram in (b"", b"\x00\x01\x00\x00stun", b" d7:command4:liste"):
+        bench.peer.sendto(datagram, bench.ours.getsockname())
+    assert bench.receive() == [] and bench.sockets.latched == []
+    assert bench.counts == ["dropped_garbage"] * 3
+
+
+def test_a_raw_leg_learns_from_anything():
+    bench = Bench(kind=Kind.RAW)
+    bench.peer.sendto(b"\x00UDPTL", bench.ours.getsockname())
+    assert bench.receive() == [b"UDPTL"] and bench.sockets.latched == [0]
+
+
+def test_of_a_long_queue_the_newest_are_kept_and_no_round_overflows():
+    bench = Bench(pinned=None)
+    ports = [bench.ours] + [udp() for _ in range(3)]
+    for slot, ours in enumerate(ports[1:], 1):
+        spec = LegSpec(slot=slot, generation=1, call_id="call", rtp_remote=bench.peer.getsockname())
+        bench.sockets.open(spec, [ours.dup().detach()])
+    for ours in ports:
+        for number in range(30):
+            bench.peer.sendto(RTP + bytes([number]), ours.getsockname())
+    heard = [bench.receive() for _ in range(4)]
+    assert max(map(len, heard)) <= len(bench.views)
+    assert sum(map(len, heard)) == 4 * (KEPT_DATAGRAMS + 1)
+    assert sum(datagrams.count(bytes([29])) for datagrams in heard) == 4
+    assert bench.counts == ["dropped_stale"] * 4 * (29 - KEPT_DATAGRAMS)
+
+
+def test_an_unmoved_party_is_still_sent_to_where_it_was_heard():
+    bench = Bench(rtp_remote=("127.0.0.1", 9))
+    bench.tell(bench.peer, b"one")
+    bench.receive()
+    bench.sockets.update(bench.spec, relatch=True)
+    bench.views[3][:4], bench.lengths[3] = b"back", 4
+    assert bench.sockets.send(Outgoing(np.array([3]), np.array([0])), bench.lengths, bench.views) == 1
+    assert bench.peer.recv(100) == b"back"
+
+
+def test_rtcp_goes_where_it_is_said_to_be_without_a_new_offer():
+    bench = Bench()
+    rtcp, heard = udp(), udp()
+    bench.sockets.open(bench.spec, [bench.ours.dup().detach(), rtcp.dup().detach()])
+    bench.sockets.send_rtcp(0, b"nowhere", mux=False)
+    bench.sockets.update(msgspec.structs.replace(bench.spec, rtcp_remote=heard.getsockname()), relatch=False)
+    bench.sockets.send_rtcp(0, b"report", mux=False)
+    assert heard.recv(100) == b"report"

@@ -40,12 +40,13 @@ class Ear(PassthroughEngine):
 class Bench:
     """One leg, packet by packet, in a chosen codec."""
 
-    def __init__(self, name: str = "PCMU", clock_hz: int = 8000) -> None:
+    def __init__(self, name: str = "PCMU", clock_hz: int = 8000, delay: int | None = None) -> None:
         table = codecs.build(4)
         self.legs = Legs(4, table)
         self.codec = table[(name, clock_hz)]
         self.index = self.legs.codecs.index(self.codec)
         self.ear = Ear(self.codec.rate, 4)
+        self.ear.delay = self.ear.delay if delay is None else delay
         self.voice = Voice(self.legs, {self.codec.rate: self.ear})
         self.payload_type = Payload(0, name, clock_hz, 1, 0)
         self.legs.open(self.spec())
@@ -95,6 +96,12 @@ def test_the_engine_lives_through_a_loss_on_fading_repeats():
     concealed = [abs(frame[0]) for frame in bench.ear.heard[2:4]]
     assert level > concealed[0] > concealed[1] > 0
     assert len(bench.ear.heard) == 6 and bench.ear.resets == [0]
+
+
+def test_an_engine_without_delay_lives_through_a_loss_too():
+    bench = Bench(delay=0)
+    bench.feed()
+    assert len(bench.feed(lost=1)) == 160 and len(bench.ear.heard) == 6
 
 
 def test_a_long_gap_resets_the_engine():

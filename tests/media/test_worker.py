@@ -181,3 +181,11 @@ def test_hostile_traffic_does_not_stop_the_others(call):
         phones[0].sendto(os.urandom(size), ports[0].getsockname())
     time.sleep(0.05)
     assert talk(phones, ports, [2])[0].payload[80:] == bytes([2]) * 80
+
+
+def test_a_command_that_cannot_be_read_costs_nobody_a_worker(call):
+    worker, phones, ports = call
+    socket.send_fds(worker.control, [encoder.encode(OpenLeg(LegSpec(slot=3, generation=1, call_id="x")))[:-9]],
+                    [ports[0].fileno()])  # fmt: skip
+    worker.control.send(b"{}")
+    assert len(talk(phones, ports, [1, 2])) == 2
