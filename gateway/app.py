@@ -95,7 +95,7 @@ class Gateway:
         try:
             self.workers.start(self.calls)
             service = ng_server.NgService(self.calls, self.workers, self.metrics)
-            self._transports = await ng_server.listen(self._config.ng, service, self.metrics)
+            self._transports = await ng_server.listen(self._config.ng, service, self.ports, self.metrics)
             handlers = admin.Admin(
                 self.calls, self.workers, self.metrics, Rest(self.desk, self.accounts, self._config.admin.upload_max_mb)
             )

@@ -5,9 +5,11 @@ the fork that feeds the caller; the others are received and sent nowhere. What a
 after every change (`specs`), so no change can be half told.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 
 from gateway.errors import CallerError
 from gateway.legs import Leg
@@ -17,6 +19,8 @@ from gateway.parties import Line, Party, payloads_between
 from gateway.protocol import ng, sdp
 
 MAX_BRANCHES = 16
+MAX_REMOVED = 64
+"""Via-branches of removed forks that a call remembers."""
 
 
 class State(StrEnum):
@@ -85,6 +89,8 @@ class Call:
     treatment: Treatment
     branches: list[Party] = field(default_factory=list)
     selected: Party | None = None
+    removed: deque[str] = field(default_factory=partial(deque, maxlen=MAX_REMOVED))
+    """Via-branches of forks that were deleted, the latest at the end."""
     state: State = State.NEW
     signalled: float = 0.0
     delete_at: float | None = None
@@ -173,6 +179,8 @@ class Call:
     def remove_branch(self, party: Party) -> None:
         """The fork is gone; of those left, the latest that was answered is selected."""
         self.branches.remove(party)
+        if party.via_branch:
+            self.removed.append(party.via_branch)
         if self.selected is party:
             left = [branch for branch in self.branches if branch.answered] or self.branches
             self.selected = left[-1] if left else None

@@ -146,6 +146,8 @@ class Calls:
             call = self._known(request)
             if request.from_tag and not any(call.find(tag) for tag in (request.from_tag, request.to_tag)):
                 raise UnknownCallError(f"{ng.UNKNOWN_CALL} or tags")
+            if means_a_fork_that_is_gone(call, request):
+                raise UnknownCallError("Unknown fork of a call that goes on")
         except UnknownCallError as error:
             if "fatal" in request.flags:
                 raise
@@ -343,7 +345,8 @@ def fork_to_delete(call: Call, request: ng.Request) -> Party | None:
     """The one fork that a delete means, or None: the whole call.
 
     A fork named by its via-branch leaves the others ringing. A dialogue named by both tags leaves only forks that were
-    answered too; a call without an answered fork is over.
+    answered too; a call without an answered fork is over. A via-branch that was never heard of means the whole call, as
+    in rtpengine: that of a BYE is always a new one.
     """
     by_via = call.by_via(request.via_branch)
     if by_via is not None:
@@ -353,6 +356,21 @@ def fork_to_delete(call: Call, request: ng.Request) -> Party | None:
     if not request.to_tag or not forks:
         return None
     return forks[0] if any(branch.answered for branch in call.branches if branch is not forks[0]) else None
+
+
+def means_a_fork_that_is_gone(call: Call, request: ng.Request) -> bool:
+    """Whether a delete names a fork that is not there any more, or never was: the live ones go on.
+
+    Proxies delete a fork twice: its 487 comes by the reply route and by the failure route. A to-tag that nobody has is
+    ignored as in rtpengine (`call_delete_branch`), unless no fork was answered: then tags are not known yet. Where only
+    the via-branch tells, rtpengine ends the whole call; we remember.
+    """
+    if call.by_via(request.via_branch) is not None:
+        return False
+    if not request.to_tag:
+        return request.via_branch in call.removed
+    answered = any(branch.answered for branch in call.branches)
+    return answered and call.find(request.from_tag) is call.caller and call.find(request.to_tag) is None
 
 
 def check_families(speaker: Party, session: sdp.Session) -> None:

@@ -83,6 +83,7 @@ class Metrics:
             "statistics_read_timeouts", "Workers too slow to report for a delete or query"
         )
         self.worker_deaths = self._counter("worker_deaths", "Media workers lost", "worker")
+        self.orders_lost = self._counter("orders_lost", "Commands for media workers that could not be sent: a fault")
         self.detections = self._counter(
             "detections", "Signals heard in what parties send, by kind and name", "kind", "value"
         )

@@ -251,6 +251,50 @@ def test_a_bye_of_a_losing_fork_leaves_the_answered_one():
     assert proxy.is_empty
 
 
+def forked() -> Proxy:
+    """Bob has answered the first fork; the second, z2, is deleted."""
+    proxy = Proxy()
+    proxy.offer(via_branch="z1")
+    proxy.offer(via_branch="z2")
+    proxy.answer(to_tag="bob1", via_branch="z1")
+    proxy.ask("delete", via_branch="z2")
+    assert len(proxy.specs) == 2
+    return proxy
+
+
+@pytest.mark.parametrize("keys", [{"via_branch": "z2"}, {"via_branch": "z2", "to_tag": "bob2"}, {"to_tag": "bob2"}])
+def test_a_second_delete_of_a_fork_leaves_the_live_one(keys):
+    proxy = forked()
+    assert "warning" in proxy.ask("delete", **keys)
+    assert proxy.ask("delete", flags=frozenset({"fatal"}), **keys)["result"] == "error"
+    assert len(proxy.specs) == 2
+
+
+@pytest.mark.parametrize("keys", [{}, {"via_branch": "of-the-bye"}, {"via_branch": "z2", "to_tag": "bob1"}])
+def test_a_bye_ends_the_call_whatever_its_via_branch(keys):
+    proxy = forked()
+    assert "totals" in proxy.ask("delete", **keys)
+    assert proxy.is_empty
+
+
+def test_a_487_with_a_tag_that_nobody_has_leaves_the_answered_fork_and_ends_an_unanswered_call():
+    proxy = Proxy()
+    proxy.offer(via_branch="z1")
+    proxy.offer(via_branch="z2")
+    proxy.answer(to_tag="bob1", via_branch="z1")
+    assert "warning" in proxy.ask("delete", to_tag="bob2") and len(proxy.specs) == 3
+    ringing = Proxy()
+    ringing.offer()
+    ringing.ask("delete", to_tag="bob2")
+    assert ringing.is_empty
+
+
+def test_a_fork_that_is_offered_again_can_be_deleted_again():
+    proxy = forked()
+    proxy.offer(via_branch="z2")
+    assert "totals" in proxy.ask("delete", via_branch="z2") and len(proxy.specs) == 2
+
+
 # --- re-INVITE, hold, early media
 
 

@@ -19,11 +19,17 @@ class AllowList:
 
     def _permits(self, host: str) -> bool:
         try:
-            address = ip_address(host.partition("%")[0])
+            address = ip_address(plain(host))
         except ValueError:
             return False
-        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-        return any((mapped or address) in network for network in self._networks)
+        return any(address in network for network in self._networks)
+
+
+def plain(host: str) -> str:
+    """A socket's numeric address without its zone, and as IPv4 where it is; raises ValueError."""
+    address = ip_address(host.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
 
 
 def host_and_port(text: str, key: str) -> tuple[str, int]:

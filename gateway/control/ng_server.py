@@ -12,7 +12,8 @@ from typing import cast
 
 from gateway.calls import Calls
 from gateway.config import NgConfig
-from gateway.control.allow import AllowList, host_and_port
+from gateway.control.allow import AllowList, host_and_port, plain
+from gateway.control.sockets import SocketPool
 from gateway.control.workers import Workers
 from gateway.metrics import Metrics
 from gateway.protocol import ng
@@ -125,8 +126,17 @@ def fitting(request: ng.Request, body: dict[str, object]) -> bytes:
 class NgProtocol(asyncio.DatagramProtocol):
     """One UDP address."""
 
-    def __init__(self, service: NgService, allow: AllowList, metrics: Metrics) -> None:
-        self._service, self._allow, self._metrics = service, allow, metrics
+    def __init__(
+        self,
+        service: NgService,
+        allow: AllowList,
+        media: SocketPool,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """media: the ports that calls have; what comes from them was sent by a caller, whatever `allow` says."""
+        self._service, self._allow, self._media = service, allow, media
+        self._metrics, self._clock = metrics, clock
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -137,6 +147,9 @@ class NgProtocol(asyncio.DatagramProtocol):
         """Serve it, if its sender may ask; whatever goes wrong, the next one is served."""
         if not self._allow.permits(addr[0]):
             self._metrics.ng_dropped.labels("not allowed").inc()
+            return
+        if self._media.lends(plain(addr[0]), addr[1], self._clock()):
+            self._metrics.ng_dropped.labels("from a media port").inc()
             return
         try:
             self._service.receive(data, addr[:2], lambda reply: self._reply(reply, addr))
@@ -152,14 +165,16 @@ class NgProtocol(asyncio.DatagramProtocol):
         log.debug("NG reply not delivered", extra={"reason": str(exc)})
 
 
-async def listen(config: NgConfig, service: NgService, metrics: Metrics) -> list[asyncio.DatagramTransport]:
-    """Bind every configured address. Raises ConfigError or OSError."""
+async def listen(
+    config: NgConfig, service: NgService, media: SocketPool, metrics: Metrics
+) -> list[asyncio.DatagramTransport]:
+    """Bind every configured address; requests from ports of `media` are not served. Raises ConfigError or OSError."""
     allow = AllowList("ng.allow", config.allow)
     transports = []
     for address in config.listen:
         where = host_and_port(address, "ng.listen")
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: NgProtocol(service, allow, metrics), local_addr=where
+            lambda: NgProtocol(service, allow, media, metrics), local_addr=where
         )
         transports.append(transport)
     return transports

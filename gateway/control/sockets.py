@@ -6,6 +6,7 @@ lest a late packet meet a new call.
 
 import contextlib
 import errno
+import math
 import random
 import socket
 from collections import deque
@@ -17,6 +18,8 @@ from gateway.errors import ConfigError
 from gateway.legs import Interface, OutOfPortsError, Pair
 
 TAKEN = (errno.EADDRINUSE, errno.EACCES)
+LATE_S = 1.0
+"""A worker has closed its sockets by then, once we have closed ours."""
 SOMEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 """Documentation addresses (RFC 5737, RFC 3849): a route to them is the default route; nothing is ever sent."""
 
@@ -28,6 +31,8 @@ class _Address:
     free: deque[int]
     resting: deque[tuple[float, int]] = field(default_factory=deque)
     """When each may be used again, earliest first."""
+    lent: dict[int, float] = field(default_factory=dict)
+    """Until when a call's packets may still come from the pairs that calls have had."""
 
 
 class SocketPool:
@@ -59,9 +64,14 @@ class SocketPool:
             ports.free.append(ports.resting.popleft()[1])
         while ports.free:
             port = ports.free.popleft()
-            pair = self._bind(address, port)
+            try:
+                pair = self._bind(address, port)
+            except OutOfPortsError:
+                ports.free.append(port)  # the fault is not the port's
+                raise
             if pair is not None:
                 self.in_use += 1
+                ports.lent[port] = math.inf
                 self.mark(pair, tos)
                 return pair
             ports.resting.append((now + self._config.port_rest_s, port))
@@ -72,7 +82,18 @@ class SocketPool:
         for each in pair.sockets:
             each.close()
         self.in_use -= 1
-        self._ports_of(pair.address).resting.append((now + self._config.port_rest_s, pair.port))
+        ports = self._ports_of(pair.address)
+        ports.resting.append((now + self._config.port_rest_s, pair.port))
+        ports.lent[pair.port] = now + max(self._config.port_rest_s, LATE_S)
+
+    def lends(self, host: str, port: int, now: float) -> bool:
+        """Whether packets from there may be those of a call, whose worker has its sockets a little longer than we."""
+        source, even = ip_address(host), port - port % 2
+        for address, ports in self._addresses.items():
+            own = ip_address(address)
+            if now < ports.lent.get(even, 0.0) and (own == source or (own.is_unspecified and is_local(host))):
+                return True
+        return False
 
     def mark(self, pair: Pair, tos: int | None) -> None:
         """Set the TOS byte (IPv6: traffic class) of outgoing packets; None is the configured DSCP."""
@@ -135,6 +156,17 @@ def _resolve(name: str, config: InterfaceConfig) -> Interface:
     if (":" in address) != (":" in advertise):
         raise ConfigError(f"interfaces.{name}.advertise: must be of the same family as address ({address})")
     return Interface(name, address, advertise)
+
+
+def is_local(host: str) -> bool:
+    """Whether this host has the address, or cannot tell."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))
+    except OSError as error:
+        return error.errno != errno.EADDRNOTAVAIL
+    return True
 
 
 def own_address() -> str:

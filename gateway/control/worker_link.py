@@ -17,6 +17,8 @@ from gateway.control.link import Link, reap, widen
 from gateway.messages import Command, Event, encoder, events
 
 ROOT = Path(__file__).resolve().parents[2]
+MAX_COMMAND_BYTES = 60_000
+"""A worker reads no more than 64 KiB of a command."""
 
 
 class WorkerLink:
@@ -28,18 +30,22 @@ class WorkerLink:
         on_event: Callable[["WorkerLink", Event], None],
         on_lost: Callable[["WorkerLink", str], None],
     ) -> None:
-        """Start the process. on_lost is called once, from the event loop, with the reason."""
+        """Start the process; raises OSError. on_lost is called once, from the event loop, with the reason."""
         self._on_event = on_event
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             widen(theirs)
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway.media", "--control-fd", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                env=worker_environment(),
-                start_new_session=True,  # a terminal's Ctrl-C is the control plane's to act on
-            )
+            try:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "gateway.media", "--control-fd", str(theirs.fileno())],
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    env=worker_environment(),
+                    start_new_session=True,  # a terminal's Ctrl-C is the control plane's to act on
+                )
+            except OSError:
+                ours.close()
+                raise
         self._link = Link(ours, self._heard, lambda reason: on_lost(self, reason))
         self._link.send(msgspec.json.encode(config))
 
@@ -54,8 +60,11 @@ class WorkerLink:
         return self._link.waiting
 
     def send(self, command: Command, sockets: tuple[socket.socket, ...] = ()) -> None:
-        """Tell the worker something; never waits."""
-        self._link.send(encoder.encode(command), sockets)
+        """Tell the worker something; never waits. Raises ValueError for what cannot be written, or is too long."""
+        message = encoder.encode(command)
+        if len(message) > MAX_COMMAND_BYTES:
+            raise ValueError(f"{len(message)} bytes are more than {MAX_COMMAND_BYTES}")
+        self._link.send(message, sockets)
 
     def _heard(self, message: bytes, descriptors: list[int]) -> None:
         try:

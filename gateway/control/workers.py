@@ -27,9 +27,11 @@ from gateway.messages import (
     Latched,
     Lease,
     LegStats,
+    OpenLeg,
     ReadLegs,
     Ready,
     Stop,
+    UpdateLeg,
     WorkerStats,
 )
 from gateway.metrics import Metrics
@@ -89,6 +91,7 @@ class Workers:
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._backoff = Backoff()
+        self._looked_s = 0.0
         self._all_ready = asyncio.Event()
         self._failed_start: asyncio.Future[None] | None = None
         self._stopping = False
@@ -106,7 +109,7 @@ class Workers:
     async def _start_reserve(self) -> None:
         """The reserve starts when the others are there: it must not slow them down."""
         await self._all_ready.wait()
-        self._spawn()
+        await self._spawn_later(0.0)
 
     async def wait_ready(self) -> None:
         """Returns when every position is filled; raises EngineError when a process ends before that."""
@@ -154,14 +157,25 @@ class Workers:
         task.add_done_callback(self._tasks.discard)
 
     async def _watch(self) -> None:
-        """A worker that hangs is killed: its reserve serves the calls better."""
+        self._looked_s = self._clock()
         while True:
             await asyncio.sleep(WATCH_S)
-            now = self._clock()
-            for place in self.places:
-                if place.link is not None and now - place.heard_s > SILENCE_S:
-                    log.error("media worker hangs", extra={"worker": place.index, "pid": place.link.pid})
-                    place.link.process.kill()
+            self._look(self._clock())
+
+    def _look(self, now: float) -> None:
+        """A worker that hangs is killed: its reserve serves the calls better.
+
+        A look that comes late says that we hung ourselves: timers run before sockets are read, so the reports of all
+        workers may still wait there. The next look counts again.
+        """
+        late = now - self._looked_s > 2 * WATCH_S
+        self._looked_s = now
+        if late:
+            return
+        for place in self.places:
+            if place.link is not None and now - place.heard_s > SILENCE_S:
+                log.error("media worker hangs", extra={"worker": place.index, "pid": place.link.pid})
+                place.link.process.kill()
 
     def _fill(self, place: Place, link: WorkerLink) -> None:
         """Give a loaded process a position and all legs of it."""
@@ -178,7 +192,7 @@ class Workers:
             self._all_ready.set()
 
     def _lost(self, link: WorkerLink, reason: str) -> None:
-        """A process is gone: fill its position from the reserve, then start another."""
+        """A process is gone: fill its position from the reserve, and start another."""
         link.process.kill()
         self._background(self._bury(link))
         self._starting.discard(link)
@@ -191,16 +205,23 @@ class Workers:
             self._metrics.worker_died(place.index)
         name = place.index if place is not None else "reserve"
         log.error("media worker lost", extra={"worker": name, "pid": link.pid, "reason": reason})
+        self._background(self._spawn_later(self._backoff.died(self._clock())))
         if self.reserve is link:
             self.reserve = None
         if place is not None and self.reserve is not None:
             reserve, self.reserve = self.reserve, None
             self._fill(place, reserve)
-        self._background(self._spawn_later(self._backoff.died(self._clock())))
 
     async def _spawn_later(self, delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
-        self._spawn()
+        """Start a process after a while; one that cannot be started counts as dead, and is tried again."""
+        while True:
+            await asyncio.sleep(delay_s)
+            try:
+                self._spawn()
+                return
+            except OSError as error:
+                delay_s = self._backoff.died(self._clock())
+                log.error("media worker cannot be started", extra={"reason": str(error), "again_in_s": delay_s})
 
     async def _bury(self, link: WorkerLink) -> None:
         status = await link.reap(STOP_PATIENCE_S)
@@ -212,8 +233,14 @@ class Workers:
         """Send commands; those for an empty position are moot, whoever fills it gets all its legs."""
         for order in orders:
             link = self.places[order.worker].link
-            if link is not None:
+            if link is None:
+                continue
+            try:
                 link.send(order.command, order.leg.pair.sockets if order.leg is not None else ())
+            except Exception:  # the orders behind it are of other legs
+                self._metrics.orders_lost.inc()
+                call_id = order.command.spec.call_id if isinstance(order.command, OpenLeg | UpdateLeg) else None
+                log.exception("a leg's order cannot be sent", extra={"worker": order.worker, "call_id": call_id})
 
     async def read(self, worker: int, slots: tuple[int, ...]) -> None:
         """Have the statistics of these slots reported now; gives up quietly after READ_TIMEOUT_S."""

@@ -6,6 +6,7 @@ Source: docs/ng_control_protocol.md of sipwise/rtpengine.
 """
 
 import json
+import re
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from enum import Enum
@@ -32,8 +33,8 @@ __all__ = [
     "reply",
 ]
 
-MAX_COOKIE = 255
-"""Bytes; Kamailio's cookies have about 20."""
+_COOKIE = re.compile(rb"[!-~]{1,255}")
+"""Kamailio and OpenSIPS send about 20 digits and `_`, other clients letters too; never what RTP begins with."""
 PARALLEL_SESSION_LIMIT = "Parallel session limit reached"
 """Error text on which Kamailio tries its next media relay."""
 OUT_OF_PORTS = "Ran out of ports"
@@ -62,7 +63,7 @@ def parse(datagram: bytes) -> Request:
     """The request in a datagram. Raises NgGarbageError (drop it) or NgRequestError (send its `reply()`)."""
     cookie, _, body = datagram.partition(b" ")
     encoding = "bencode" if body[:1] == b"d" else "json" if body[:1] == b"{" else None
-    if not cookie or len(cookie) > MAX_COOKIE or encoding is None:
+    if not _COOKIE.fullmatch(cookie) or encoding is None:
         raise NgGarbageError("no cookie, space and dictionary")
     try:
         message = bencode.decode(body.rstrip()) if encoding == "bencode" else _json(body)

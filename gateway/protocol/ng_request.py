@@ -349,8 +349,12 @@ def _choice(key: str, text: str, *choices: str) -> str:
 
 
 def _address(key: str, parts: list[str]) -> str:
+    """The numeric address, without a zone: Python takes a zone of any length and any characters."""
     try:
-        return str(ipaddress.ip_address("".join(parts).strip("[]")))
+        address = ipaddress.ip_address("".join(parts).strip("[]"))
+        if "%" in str(address):
+            raise ValueError("a zone")
+        return str(address)
     except ValueError:
         raise WrongValueError(f"{key} must be a numeric address, not {_shown(' '.join(parts))}") from None
 

@@ -50,7 +50,8 @@ STATIC_PAYLOADS: dict[int, tuple[str, int, int]] = {
 """Encoding name, clock rate in Hz and channels by payload type; RFC 3551 tables 4 and 5."""
 
 _DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
-_RTPMAP = re.compile(r"(\d{1,3})\s+([^\s/]+)/(\d{1,7})(?:/(\d{1,2}))?\s*", re.ASCII)
+_RTPMAP = re.compile(r"(\d{1,3})\s+([!-.0-~]{1,32})/(\d{1,7})(?:/(\d{1,2}))?\s*", re.ASCII)
+"""An encoding name is a token (RFC 8866); its length is bounded since the name goes to the worker."""
 _M_LINE = re.compile(r"m=\s*(\S+)(\s+)(\S+)(\s+)(\S+)")
 _ICE = re.compile(r"a=(candidate|remote-candidates|end-of-candidates|ice-[a-z0-9-]+|ice2)\s*(:|$)", re.IGNORECASE)
 _KEYS = re.compile(r"a=(crypto|fingerprint|setup|tls-id|key-mgmt)\s*(:|$)", re.IGNORECASE)

@@ -2,11 +2,16 @@
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from gateway.config import MediaConfig
 from gateway.control.allow import AllowList, host_and_port
+from gateway.control.ng_server import NgProtocol
+from gateway.control.sockets import SocketPool
 from gateway.errors import ConfigError
+from gateway.metrics import Metrics
 from gateway.protocol import bencode
 from tests.control.harness import SDP, Proxy, datagrams, rtp
 
@@ -114,6 +119,27 @@ async def test_a_stranger_gets_no_reply(gateway, proxy):
     with pytest.raises(TimeoutError):
         await proxy.socket.receive(0.1)
     assert b'ng_dropped_total{reason="not allowed"} 1.0' in gateway.metrics.render()
+
+
+async def test_a_caller_who_aims_media_at_the_ng_port_is_not_served(gateway, proxy):
+    facing_alice, _ = await proxy.call("c", 4000, proxy.port)
+    call = gateway.calls.get("c")
+    (rtp_socket,) = [leg.pair.sockets[0] for leg in call.legs() if leg.pair.port == facing_alice]
+    rtp_socket.sendto(b"cookie d7:command6:delete7:call-id1:c8:from-tag1:Ae", ("127.0.0.1", proxy.port))
+    assert (await proxy.ask("ping"))["result"] == "pong"
+    assert gateway.calls.get("c") is call
+    assert b'ng_dropped_total{reason="from a media port"} 1.0' in gateway.metrics.render()
+
+
+def test_a_media_port_is_known_in_every_form_of_its_address():
+    served, pool, metrics = [], SocketPool(MediaConfig(port_min=24000, port_max=24999)), Metrics()
+    service = SimpleNamespace(receive=lambda data, source, send: served.append(source))
+    protocol = NgProtocol(service, AllowList("ng.allow", ("127.0.0.0/8",)), pool, metrics, clock=lambda: 5.0)
+    pair = pool.open("127.0.0.1", None, 0.0)
+    for host in ("127.0.0.1", "::ffff:127.0.0.1", "127.0.0.2"):
+        protocol.datagram_received(b"cookie d7:command4:pinge", (host, pair.port + 1))
+    pool.close(pair, 5.0)
+    assert served == [("127.0.0.2", pair.port + 1)]
 
 
 def test_addresses_and_networks_that_cannot_be_are_refused_by_key():

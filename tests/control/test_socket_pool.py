@@ -1,5 +1,6 @@
 """Pairs of media ports, on real sockets."""
 
+import errno
 import socket
 
 import pytest
@@ -67,3 +68,36 @@ def test_interfaces_are_resolved_or_refused_by_key():
         resolve({"x": InterfaceConfig("example.org")})
     with pytest.raises(ConfigError, match=r"interfaces\.x\.advertise"):
         resolve({"x": InterfaceConfig("10.0.0.1", "2001:db8::1")})
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EADDRNOTAVAIL])
+def test_a_port_that_could_not_be_bound_for_another_reason_stays_in_the_pool(pool, monkeypatch, code):
+    _, made, open_pair = pool
+
+    def fail(self, address):
+        raise OSError(code, "fault")
+
+    with monkeypatch.context() as faulty:
+        faulty.setattr(SocketPool, "_socket", fail)
+        for _ in range(10):
+            with pytest.raises(OutOfPortsError):
+                open_pair(0.0)
+    assert len({open_pair(0.0).port for _ in range(made.capacity)}) == made.capacity == 3
+
+
+def test_a_port_counts_as_lent_from_its_opening_until_it_has_rested(pool):
+    _, made, open_pair = pool
+    assert not made.lends("127.0.0.1", 24_000, 0.0)
+    port = open_pair(0.0).port
+    assert made.lends("127.0.0.1", port, 1e9) and made.lends("127.0.0.1", port + 1, 1e9)
+    assert not made.lends("127.0.0.2", port, 1.0) and not made.lends("127.0.0.1", port + 2, 1.0)
+    made.close(open_pair(0.0), 100.0)
+    (closed,) = [pair for pair in made._addresses["127.0.0.1"].lent if pair != port]
+    assert made.lends("127.0.0.1", closed, 129.0) and not made.lends("127.0.0.1", closed, 130.0)
+
+
+def test_a_pair_on_all_addresses_is_lent_on_those_of_this_host_only(pool):
+    _, made, _ = pool
+    pair = made.open("0.0.0.0", None, 0.0)
+    assert made.lends("127.0.0.1", pair.port, 1.0) and not made.lends("192.0.2.1", pair.port, 1.0)
+    made.close(pair, 0.0)

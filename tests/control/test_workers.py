@@ -1,19 +1,27 @@
 """Supervision of real media processes."""
 
 import asyncio
+import errno
 import os
 import signal
+import socket
+import subprocess
 import time
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
 from gateway.app import Gateway
 from gateway.config import EngineConfig
-from gateway.control.workers import SILENCE_S, Backoff
+from gateway.control import workers as workers_module
+from gateway.control.worker_link import MAX_COMMAND_BYTES, WorkerLink
+from gateway.control.workers import SILENCE_S, Backoff, Workers
 from gateway.errors import EngineError
-from gateway.messages import WorkerStats
+from gateway.leases import Leases
+from gateway.leg_table import Order
+from gateway.messages import LegSpec, OpenLeg, WorkerStats, encoder
 from gateway.metrics import Metrics
 from tests.control.harness import datagrams, loopback_config, rtp
 
@@ -145,6 +153,121 @@ def test_a_crash_loop_is_slowed_down_and_forgiven():
     waits = [backoff.died(now) for now in (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)]
     assert waits[:2] == [0.0, 0.0] and waits == sorted(waits) and waits[-1] == 10.0
     assert backoff.died(100.0) == 0.0
+
+
+# --- without processes
+
+
+class FakeLink:
+    """A worker's link: keeps what it is told."""
+
+    pid = 4711
+
+    def __init__(self, *_) -> None:
+        self.told, self.killed = [], 0
+        self.process = SimpleNamespace(kill=self._kill)
+
+    def _kill(self) -> None:
+        self.killed += 1
+
+    def send(self, command, sockets=()) -> None:
+        encoder.encode(command)
+        self.told.append(command)
+
+    async def reap(self, patience_s) -> int:
+        return 0
+
+
+def some_workers(now: float = 0.0) -> Workers:
+    workers = Workers(loopback_config(), Leases(1, 10), Metrics(), clock=lambda: now)
+    workers.metrics = workers._metrics
+    workers.metrics.worker_began(0)
+    return workers
+
+
+def opening(slot: int, call_id: str) -> Order:
+    return Order(0, OpenLeg(LegSpec(slot=slot, generation=1, call_id=call_id)))
+
+
+POISONED = [opening(0, "first"), opening(1, "caf\udce9"), opening(2, "last")]
+
+
+def test_an_order_that_cannot_be_written_costs_no_other_and_is_counted(caplog):
+    workers = some_workers()
+    link = workers.places[0].link = FakeLink()
+    workers.send(POISONED)
+    assert [command.spec.slot for command in link.told] == [0, 2]
+    assert "orders_lost_total 1.0" in workers.metrics.render().decode()
+    assert [record.call_id for record in caplog.records] == ["caf\udce9"]
+
+
+async def test_a_leg_that_cannot_be_reopened_costs_no_other_and_the_position_is_filled(monkeypatch):
+    monkeypatch.setattr(workers_module, "WorkerLink", FakeLink)
+    workers = some_workers()
+    workers._calls = SimpleNamespace(legs=SimpleNamespace(reopen=lambda place: POISONED))
+    lost = workers.places[0].link = FakeLink()
+    reserve = workers.reserve = FakeLink()
+    workers._lost(lost, "killed")
+    assert workers.places[0].link is reserve and workers._leases.positions[0].ready
+    assert [command.spec.slot for command in reserve.told] == [0, 2]
+    await asyncio.gather(*workers._tasks)
+    assert len(workers._starting) == 1
+
+
+async def test_a_new_reserve_is_started_even_when_a_position_cannot_be_filled(monkeypatch):
+    monkeypatch.setattr(workers_module, "WorkerLink", FakeLink)
+    workers = some_workers()
+    workers._calls = SimpleNamespace(legs=SimpleNamespace(reopen=lambda place: 1 / 0))
+    workers.places[0].link, workers.reserve = FakeLink(), FakeLink()
+    with pytest.raises(ZeroDivisionError):
+        workers._lost(workers.places[0].link, "killed")
+    await asyncio.gather(*workers._tasks)
+    assert len(workers._starting) == 1
+
+
+async def test_a_process_that_cannot_be_started_is_tried_again(monkeypatch, caplog):
+    faults = [OSError(errno.EMFILE, "Too many open files"), OSError(errno.EAGAIN, "no process")]
+    monkeypatch.setattr(workers_module, "WorkerLink", lambda *_: FakeLink() if not faults else fail(faults.pop()))
+    workers = some_workers()
+    await workers._spawn_later(0.0)
+    assert len(workers._starting) == 1
+    assert [record.again_in_s for record in caplog.records] == [0.0, 0.0]
+    assert workers._backoff.died(0.0) > 0.0
+
+
+def fail(error: Exception):
+    raise error
+
+
+async def test_a_process_that_cannot_be_started_leaves_no_socket_behind(monkeypatch):
+    ends = []
+    make = socket.socketpair
+    monkeypatch.setattr(socket, "socketpair", lambda *kind: ends.extend(make(*kind)) or ends)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: fail(OSError(errno.EAGAIN, "no process")))
+    with pytest.raises(OSError, match="no process"):
+        WorkerLink(loopback_config(), None, None)
+    assert [end.fileno() for end in ends] == [-1, -1]
+
+
+def test_a_command_longer_than_a_worker_reads_is_not_sent():
+    link = WorkerLink.__new__(WorkerLink)
+    with pytest.raises(ValueError, match="bytes are more than"):
+        link.send(opening(0, "x" * MAX_COMMAND_BYTES).command)
+
+
+def test_a_stall_of_ours_is_not_taken_for_a_workers_silence():
+    workers = some_workers()
+    place = workers.places[0]
+    place.link, place.heard_s = FakeLink(), 99.0
+    workers._look(100.0)
+    workers._look(100.0 + SILENCE_S + 5.0)  # nobody looked meanwhile, and nothing was read
+    assert not place.link.killed
+    place.heard_s = 116.0
+    for now in range(116, 126):
+        workers._look(float(now))
+    assert not place.link.killed
+    workers._look(127.0)
+    assert place.link.killed == 1
 
 
 def test_counters_never_go_back_when_a_worker_dies():

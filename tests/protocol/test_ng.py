@@ -201,6 +201,7 @@ def test_ipv6_addresses_are_read_with_and_without_brackets() -> None:
         ({"delete_delay": "soon"}, "delete-delay must be a whole number"),
         ({"media_address": "pbx.example.com"}, "media-address must be a numeric address, not 'pbx.example.com'"),
         ({"received_from": ["IP4", "pbx"]}, "received-from must be a numeric address"),
+        ({"received_from": ["IP6", "fe80::1%" + "x" * 60_000]}, "received-from must be a numeric address"),
         ({"address_family": "IP5"}, "address-family must be IP4 or IP6"),
         ({"direction": ["a", "b", "c"]}, "direction takes two"),
         ({"flags": {"a": "b"}}, "flags must be a string"),
@@ -365,3 +366,17 @@ def test_the_reply_cache_is_bounded_in_count_and_bytes() -> None:
     cache.finish(SOURCE, b"big", b"x" * 9_990, now=0.0)
     assert cache.begin(SOURCE, b"big", now=0.0) == b"x" * 9_990
     assert len(cache) == 1
+
+
+RTP_HEADER = bytes.fromhex("80600001000000a00000004d")
+
+
+@pytest.mark.parametrize("cookie", [b"", b"c" * 256, b"c\x00", b"c\n", b"c\t1", b"\x7f", b"caf\xe9", RTP_HEADER])
+def test_what_no_proxy_takes_for_a_cookie_is_garbage(cookie: bytes) -> None:
+    with pytest.raises(ng.NgGarbageError):
+        ng.parse(cookie + b" d7:command4:pinge")
+
+
+@pytest.mark.parametrize("cookie", [b"7_1234567890_42", b"0.4711", b"f47ac10b-58cc-4372", b"c" * 255])
+def test_cookies_of_proxies_and_other_clients_are_taken(cookie: bytes) -> None:
+    assert ng.parse(cookie + b" d7:command4:pinge").cookie == cookie

@@ -114,6 +114,14 @@ def test_broken_attributes_of_codecs_are_ignored_as_phones_send_many() -> None:
     assert media.ptime_ms is None
 
 
+@pytest.mark.parametrize("name", ["\u0390" * 11_000, "x" * 33, "a\udcffb", "a\x00b", "a\x7fb", "\u0131lbc"])
+def test_an_encoding_name_that_is_no_short_token_leaves_its_payload_type_unknown(name: str) -> None:
+    text = body(f"m=audio 6000 RTP/AVP 0 96 97  a=rtpmap:96 {name}/8000  a=rtpmap:97 vnd.x-y+z!/8000")
+    session = sdp.parse(text)
+    assert [codec.name for codec in session.media[0].codecs] == ["PCMU", "VND.X-Y+Z!"]
+    assert session.media[0].formats == ("0", "96", "97") and session.render() == text
+
+
 @pytest.mark.parametrize(
     ("transport", "attributes", "rtp", "secure", "udp"),
     [
