@@ -2,7 +2,7 @@
 
 from gateway.app import Listening
 from gateway.config import Config
-from gateway.denoise.engines import RATES_HZ, brought, graph_path
+from gateway.denoise.engines import RATES_HZ, brought, graph_path, model_name
 
 KAMAILIO = """\
 Put this into kamailio.cfg, and call rtpengine_manage() in the routes that see an SDP, and for BYE (docs/kamailio.md):
@@ -43,6 +43,9 @@ def text(config: Config, listening: Listening) -> str:
 def _models(config: Config) -> str:
     if config.engine.kind == "passthrough":
         return "none: engine.kind is passthrough, nothing is denoised"
+    if config.engine.kind == "triton":
+        served = [model_name(config.engine.model, rate) for rate in RATES_HZ]
+        return f"{config.engine.model} ({', '.join(served)}) on Triton at {', '.join(config.engine.endpoints)}"
     if config.engine.kind != "ort":
         return f"none: engine.kind is {config.engine.kind}, which takes the calls one by one"
     if brought(config.engine):

@@ -13,7 +13,7 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
-from gateway.config import ENGINE_KINDS, Config, EngineConfig
+from gateway.config import ENGINE_KINDS, Config
 from gateway.config_file import load
 from gateway.detect.detection import CLOCK_HZ, Detection
 from gateway.errors import CallerError, GatewayError
@@ -63,10 +63,12 @@ examples:
 """
 CHECK_EPILOG = """\
 Prints OK and the keys that differ from their defaults (environment included), or the first thing that is wrong.
-deploy/config.example.yaml explains every key.
+deploy/config.example.yaml explains every key. A running gateway keeps what it was started with, and one that is told
+to restart takes no new calls until the last has ended or calls.drain_timeout_s is over: rather start another beside it,
+point the proxy to that, and drain the old one (docs/operations.md, "Upgrading").
 
 example:
-  denoise-gateway check-config gateway.yaml && systemctl restart denoise-gateway
+  denoise-gateway check-config gateway.yaml
 """
 PLAN_EPILOG = """\
 It calculates from measured figures: those that come with the gateway, or yours (--figures; python -m loadtest
@@ -91,7 +93,7 @@ examples:
   denoise-gateway export-triton repository                                   light and standard, for CPUs
   denoise-gateway export-triton repository --device gpu --gpus 0,1 --rows 100000
   denoise-gateway export-triton repository --runtime torch --device gpu      torch with CUDA graphs, in bfloat16
-  denoise-gateway export-triton repository --model standard --version 2      beside version 1, if that is there
+  denoise-gateway export-triton repository --model standard --version 2      beside version 1, with the same options
   deploy/triton/local.sh repository --grpc-port 8001                         the real server, without Docker or GPU
 """
 
@@ -149,7 +151,7 @@ def file(options: argparse.Namespace) -> int:
     if options.model and options.engine not in (None, "ort"):
         raise CallerError(f"--model {options.model}: engine {options.engine} has no models; leave one of the two out")
     if options.engine or options.model:
-        engine = EngineConfig(options.engine or "ort", options.model or engine.model)
+        engine = replace(engine, kind=options.engine or "ort", model=options.model or engine.model)
     bypass = options.bypass or config.denoise.bypass
     denoise = replace(config.denoise, denoise="both", level=level, music=music, bypass=bypass)
     config = replace(config, engine=engine, denoise=denoise)

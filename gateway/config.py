@@ -143,10 +143,10 @@ class EngineConfig:
 
     kind: EngineKind = "ort"
     """`ort` (our networks and your own, in an embedded ONNX Runtime), `triton` (our networks on NVIDIA Triton, see
-    docs/triton.md; pip install denoise-gateway[triton]), `rnnoise` or `speex` (pip install denoise-gateway[rnnoise] or
-    [speex]; one call at a time), or `passthrough` (no denoising, for measurements)."""
+    docs/triton.md; pip install -e '.[triton]' in the checkout), `rnnoise` or `speex` (pip install -e '.[rnnoise]' or
+    '.[speex]'; one call at a time), or `passthrough` (no denoising, for measurements)."""
     model: str = "light"
-    """Of kind `ort`: `light` (700 legs a core), `standard` (sounds better, 450), another name for
+    """Of kind `ort`: `light` (500 legs a core), `standard` (sounds better, 280), another name for
     `models/<model>_8k.onnx` and `models/<model>_16k.onnx`, the same as a path, or the path of a YAML card that
     describes a model of your own (docs/models.md). Of kind `triton`: a name that was given to export-triton."""
     endpoints: tuple[str, ...] = ("127.0.0.1:8001",)

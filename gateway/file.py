@@ -16,7 +16,7 @@ import soundfile
 import soxr
 
 from gateway.config import Config, DenoiseConfig
-from gateway.denoise.engine import Engine
+from gateway.denoise.engine import Engine, RemoteEngine
 from gateway.denoise.engines import build, connect
 from gateway.detect.detection import Detection
 from gateway.errors import CallerError
@@ -62,10 +62,12 @@ class _Line(NamedTuple):
 
 
 def denoise_file(source: Path, target: Path, config: Config, codec: str, progress: Progress) -> Report:
-    """Denoise `source` into `target`. Raises CallerError when a file cannot be read or written."""
+    """Denoise `source` into `target`. Raises CallerError when a file cannot be read or written, or no server is there
+    for an engine that needs one."""
     pcm, rate_hz, subtype = _read(source)
     engines = build(config.engine, slots=2 * pcm.shape[1])
     connect(engines, CONNECT_PATIENCE_S)
+    _check(engines[_line(codec, rate_hz).rate_hz])
     started = time.perf_counter()
     signals: list[Detection] = []
     clean = denoise_pcm(pcm, rate_hz, codec, config.denoise, engines, progress, signals)
@@ -74,6 +76,15 @@ def denoise_file(source: Path, target: Path, config: Config, codec: str, progres
     before, after = pcm.mean(axis=1), clean.mean(axis=1)
     quieter_db = -change_db(before, after, find_pauses(before, rate_hz), rate_hz)
     return Report(len(pcm) / rate_hz, took_s, quieter_db, signals)
+
+
+def _check(engine: Engine) -> None:
+    """A call goes on dry without its server; a recording that comes out as it went in helps nobody."""
+    if isinstance(engine, RemoteEngine) and engine.fault and not engine.substitute:
+        raise CallerError(
+            f"{engine.fault}; start that server, name another in engine.endpoints, or set engine.fallback to ort "
+            "(docs/triton.md)"
+        )
 
 
 def denoise_pcm(

@@ -119,7 +119,7 @@ def _builder(device: str, model: str, path: str, slots: int) -> Callable[[int], 
     try:
         from models import weights
     except ImportError as error:
-        raise GpuError(f"{error.name} is not installed: pip install 'denoise-gateway[gpu]'") from None
+        raise GpuError(f"{error.name} is not installed: pip install -e '.[gpu]' in the checkout") from None
     arrays = weights.read(FOLDER / f"{model}.onnx")
     if path == "onnx":
         return lambda rows: _onnx_step(weights.float_graph(arrays).SerializeToString(), device, rows)
@@ -176,7 +176,7 @@ def device_name(device: str) -> str:
     try:
         import torch
     except ImportError:
-        raise GpuError("torch is not installed: pip install 'denoise-gateway[gpu]'") from None
+        raise GpuError("torch is not installed: pip install -e '.[gpu]' in the checkout") from None
     if device == "cpu":
         return "CPU (dry run)"
     if not torch.cuda.is_available():

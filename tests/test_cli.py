@@ -14,6 +14,8 @@ import pytest
 import soundfile
 
 from gateway.cli import main
+from gateway.config import EngineConfig
+from gateway.file import Report
 
 QUIET = {"DENOISE_GATEWAY_ENGINE__KIND": "passthrough"}
 
@@ -108,6 +110,23 @@ def test_file_tries_any_engine(capsys, tmp_path, passthrough, choice):
     assert main(["file", str(source), str(target), *choice]) == 0
     before, after = (soundfile.read(path)[0][8000:] for path in (source, target))
     assert 10 * np.log10(np.mean(before**2) / np.mean(after**2)) > 6
+
+
+def test_an_engine_of_the_command_line_keeps_what_the_file_says_of_it(capsys, tmp_path, monkeypatch):
+    used = []
+    monkeypatch.setattr("gateway.file.denoise_file", lambda *given: used.append(given[2].engine) or Report(1, 1, 0, []))
+    path = tmp_path / "gateway.yaml"
+    keys = "endpoints: ['10.0.0.9:8001'], model: standard, model_version: '2', deadline_ms: 40, fallback: ort"
+    path.write_text(f"engine: {{{keys}}}\n")
+    assert main(["file", "a.wav", "b.wav", "--config", str(path), "--engine", "triton"]) == 0
+    assert used == [EngineConfig("triton", "standard", ("10.0.0.9:8001",), "2", 40.0, "ort")]
+
+
+def test_checking_a_file_does_not_advise_a_restart_that_refuses_calls(capsys):
+    with pytest.raises(SystemExit):
+        main(["check-config", "--help"])
+    shown = capsys.readouterr().out
+    assert "systemctl" not in shown and "docs/operations.md" in shown
 
 
 def test_a_model_of_an_engine_without_models_is_refused(capsys):

@@ -100,6 +100,20 @@ def test_progress_adds_up_to_the_recording(tmp_path):
     assert sum(told) == pytest.approx(1.0, abs=0.03)
 
 
+@pytest.mark.parametrize("fallback", ["none", "ort"])
+def test_without_triton_a_recording_is_refused_unless_something_takes_its_place(tmp_path, monkeypatch, fallback):
+    monkeypatch.setattr("gateway.file.CONNECT_PATIENCE_S", 0.0)  # so nobody is asked
+    soundfile.write(tmp_path / "x.wav", whole_samples(1600, 1), 8000)
+    config = Config(engine=EngineConfig(kind="triton", endpoints=("127.0.0.1:1",), fallback=fallback))
+    target = tmp_path / "y.wav"
+    if fallback == "none":
+        with pytest.raises(CallerError, match=r"Triton at 127\.0\.0\.1:1: .*; start that server, name another in "):
+            denoise_file(tmp_path / "x.wav", target, config, "L16", nothing)
+    else:
+        denoise_file(tmp_path / "x.wav", target, config, "L16", nothing)
+    assert target.exists() == (fallback == "ort")
+
+
 def test_an_unknown_codec_is_the_callers_fault():
     with pytest.raises(CallerError, match="codec OPUS: unknown; the codecs are L16, PCMU, PCMA, G722"):
         through(np.zeros((10, 1), np.float32), 8000, "OPUS")

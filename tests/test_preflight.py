@@ -138,7 +138,7 @@ def test_a_card_that_is_wrong_is_said_before_the_start(tmp_path):
 def test_an_engine_that_is_not_installed_is_said_before_the_start(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyrnnoise", None)
     finding = only(check(config(engine=EngineConfig(kind="rnnoise")), ROOMY))
-    assert finding.fatal and "pip install 'denoise-gateway[rnnoise]'" in finding.text
+    assert finding.fatal and "pip install -e '.[rnnoise]'" in finding.text
 
 
 @pytest.fixture

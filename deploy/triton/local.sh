@@ -25,12 +25,12 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 home="${TRITON_HOME:-$root/.triton}"
 python="${PYTHON:-python3}"
 
-torch=false
-if [ "${1:-}" = --torch ]; then
-    torch=true
+torch=false only_setup=false
+while [ "${1:-}" = --torch ] || [ "${1:-}" = --setup ]; do
+    [ "$1" = --torch ] && torch=true || only_setup=true
     shift
-fi
-if [ $# -eq 0 ] || [ "$1" = --help ]; then
+done
+if [ "${1:-}" = --help ] || { [ $# -eq 0 ] && ! $only_setup; }; then
     sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
     exit 0
 fi
@@ -67,7 +67,7 @@ if $torch && ! ls "$home"/venv/lib/python"$version"/site-packages/torch-*.dist-i
     "$home/venv/bin/python" -m pip install -q --disable-pip-version-check "$TORCH" "${PACKAGES[@]}"
 fi
 exec 9>&-
-[ "$1" != --setup ] || exit 0
+! $only_setup || exit 0
 
 repository="$1"
 shift

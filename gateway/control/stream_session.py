@@ -67,7 +67,8 @@ class Desk:
 
     def models(self) -> list[str]:
         """Networks that are loaded."""
-        return [self.config.engine.model] if self.config.engine.kind == "ort" else [self.config.engine.kind]
+        engine = self.config.engine
+        return [engine.model if engine.kind in ("ort", "triton") else engine.kind]
 
     def delay(self, rate_hz: int) -> int:
         """Samples at an engine's rate; raises StreamError while no media process is ready."""

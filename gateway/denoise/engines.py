@@ -61,7 +61,7 @@ def _triton(config: EngineConfig, rate: int, slots: int) -> Engine:
         from gateway.denoise.triton.fallback import FallbackEngine
     except ImportError as error:
         missing = error.name or "tritonclient"
-        raise ConfigError(f"engine.kind: triton needs {missing}: pip install denoise-gateway[triton]") from None
+        raise ConfigError(f"engine.kind: triton needs {missing}: pip install -e '.[triton]' in the checkout") from None
     first = secrets.randbelow(len(config.endpoints))  # workers spread
     endpoints = config.endpoints[first:] + config.endpoints[:first]
     model = model_name(config.model, rate), config.model_version

@@ -61,7 +61,7 @@ class Rnnoise:
 def _open() -> ctypes.CDLL:
     spec = find_spec("pyrnnoise")
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigError("engine.kind: rnnoise is not installed; pip install 'denoise-gateway[rnnoise]'")
+        raise ConfigError("engine.kind: rnnoise is not installed; pip install -e '.[rnnoise]' in the checkout")
     path = Path(spec.submodule_search_locations[0]) / _LIBRARIES.get(sys.platform, "librnnoise.so")
     try:
         library = ctypes.CDLL(str(path))

@@ -25,7 +25,7 @@ class Speex:
             from speexdsp_ns import NoiseSuppression
         except ImportError as error:
             raise ConfigError(
-                f"engine.kind: speex is not installed ({error}); pip install 'denoise-gateway[speex]'"
+                f"engine.kind: speex is not installed ({error}); pip install -e '.[speex]' in the checkout"
             ) from None
         self._create = cast("Callable[[int, int], _Stream]", NoiseSuppression.create)
         self.rate = rate

@@ -93,7 +93,7 @@ def test_rnnoise_says_what_is_speech():
 @pytest.mark.parametrize(("kind", "package"), [("rnnoise", "pyrnnoise"), ("speex", "speexdsp_ns")])
 def test_an_engine_that_is_not_installed_says_how_to_get_it(kind, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ConfigError, match=rf"{kind} is not installed.*pip install 'denoise-gateway\[{kind}\]'"):
+    with pytest.raises(ConfigError, match=rf"{kind} is not installed.*pip install -e '\.\[{kind}\]'"):
         build(kind, 8000)
 
 

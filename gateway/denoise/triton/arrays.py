@@ -58,5 +58,5 @@ def onnx() -> Any:
     try:
         import onnx as package
     except ImportError:
-        raise CallerError("export-triton needs the package onnx: pip install denoise-gateway[triton]") from None
+        raise CallerError("export-triton needs the package onnx: pip install -e '.[triton]' in the checkout") from None
     return package

@@ -28,8 +28,8 @@ SPOILT_LIMIT = 10
 """So many batches on end with rows that are no numbers, and its model is taken for broken."""
 GRACE_S = 1.0
 """How much later than its deadline an answer is still of use to know that the batch was applied."""
-STALE_S = 20.0
-"""A sequence without a batch for so long begins anew: the server may have ended it, and no stream of it still runs."""
+KEEP_S = 20.0
+"""A sequence without a batch for so long gets one without rows: the server would end it after `IDLE_MICROSECONDS`."""
 RETURN_S = 5.0
 """How long a preferred server must have been well before a worker moves back."""
 TEND_S = 0.02
@@ -125,22 +125,27 @@ class TritonEngine:
             self._look_back(self._link, now)
 
     def _review(self, now: float) -> None:
-        """Of late batches only whether they were applied is of interest."""
+        """Of late batches only whether they were applied is of interest. When one without rows fails, it may be that
+        only the sequence has ended, which no stream notices: begin another, and if the server is gone, that fails."""
         waiting = []
         for flight in self._overdue:
             if not flight.future.done():
                 waiting.append(flight)
             elif flight.future.exception() is not None and self._link is not None:
-                self._fail(explain(flight.future.exception()), now)
+                if flight.tickets:
+                    self._fail(explain(flight.future.exception()), now)
+                elif self._opening is None:
+                    self._open(self._link, now)
         self._overdue = waiting if self._link is not None else []
 
     def _look_back(self, link: Link, now: float) -> None:
-        """Return to the preferred server when it has been well for a while; begin stale sequences anew."""
+        """Return to the preferred server when it has been well for a while; keep a quiet sequence alive."""
         better = next((each for each in self._links if each.ready), link)
         if better is link:
             self._better_since = None
-            if now - self._sent_s > STALE_S and self._flight is None and not self._parts:
-                self._open(link, now)
+            if now - self._sent_s >= KEEP_S:
+                self._overdue.append(self._send_empty(link, (self._sequence, False), now))
+                self._sent_s = now
         elif self._better_since is None:
             self._better_since = now
         elif now - self._better_since >= RETURN_S:
@@ -149,11 +154,13 @@ class TritonEngine:
     def _open(self, link: Link, now: float) -> None:
         """Start our sequence there, with no rows in the batch; what runs meanwhile goes on elsewhere."""
         sequence = secrets.randbits(62) + 1  # never one that the server may still be ending
+        self._opening = link, sequence, self._send_empty(link, (sequence, True), now)
+
+    def _send_empty(self, link: Link, sequence: tuple[int, bool], now: float) -> Flight:
         none = wire.merge([wire.Part(*nothing(self.hop))])
         self._ids += 1
-        message = wire.request(self._model, (sequence, True), self._ids, self._worker, none, np.zeros(0, np.bool_))
-        future = link.send(message, GRACE_S, self._wake)
-        self._opening = link, sequence, Flight(self._ids, none, [], future, now + GRACE_S)
+        message = wire.request(self._model, sequence, self._ids, self._worker, none, np.zeros(0, np.bool_))
+        return Flight(self._ids, none, [], link.send(message, GRACE_S, self._wake), now + GRACE_S)
 
     def _finish_opening(self, now: float) -> None:
         assert self._opening is not None

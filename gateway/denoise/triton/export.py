@@ -20,9 +20,11 @@ from gateway.denoise.triton.whole import in_floats
 from gateway.errors import CallerError
 
 IDLE_MICROSECONDS = 60_000_000
-"""After so long without a batch, a worker starts its sequence again."""
+"""After so long without a batch Triton ends a worker's sequence; engines send one without rows before."""
 WORKERS = 256
 """Sequences at once for each instance."""
+OWN = ('parameters { key: "sha256"', "version_policy")
+"""How lines of `config.pbtxt` begin that versions need not agree in: `sha256` is that of the last one exported."""
 
 
 Precision = Literal["card", "float32", "bfloat16"]
@@ -63,14 +65,31 @@ def write(folder: Path, repository: Repository) -> list[Path]:
 def _write_model(place: Path, graph: Path, repository: Repository) -> Path:
     card = read_card(graph)
     version = place / str(repository.version)
+    config = configuration(place.name, card, repository)
     try:
+        _check_others(version, config)
         version.mkdir(parents=True, exist_ok=True)
         (_write_arrays if repository.runtime == "torch" else _write_graph)(version, graph, repository.precision)
         _copy("model.py", version)
-        (place / "config.pbtxt").write_text(configuration(place.name, card, repository), encoding="utf-8")
+        (place / "config.pbtxt").write_text(config, encoding="utf-8")
     except OSError as error:
         raise CallerError(f"cannot write {error.filename}: {error.strerror}") from None
     return place
+
+
+def _check_others(version: Path, config: str) -> None:
+    """Versions share `config.pbtxt`, and are served side by side. Raises CallerError when this one would change it."""
+    place = version.parent
+    others = [path.parent.name for path in place.glob("*/model.py") if path.parent != version]
+    if not others:
+        return
+    before = (place / "config.pbtxt").read_text(encoding="utf-8").splitlines()
+    changed = [line for line in config.splitlines() if line not in before and not line.startswith(OWN)]
+    if changed:
+        raise CallerError(
+            f"{place}: version {', '.join(sorted(others))} was exported with other options, and all versions share "
+            f"config.pbtxt, which would change to: {changed[0]}; use the same options, another folder, or delete it"
+        )
 
 
 def _write_graph(version: Path, graph: Path, precision: Precision) -> None:
@@ -152,7 +171,7 @@ def configuration(name: str, card: Card, repository: Repository) -> str:
             '  control_input [{ name: "CORRID" control [{ kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 }] }]',
             "}",
             f"instance_group [{{ count: 1 kind: KIND_{repository.device.upper()} {gpus} }}]",
-            f"version_policy {{ specific {{ versions: [{repository.version}] }} }}",
+            "version_policy { all { } }",
             *(
                 f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}'
                 for key, value in parameters.items()

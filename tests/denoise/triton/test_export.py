@@ -98,6 +98,28 @@ def test_the_command_writes_what_was_asked_for(tmp_path, capsys):
     assert "light_8k: version 2" in capsys.readouterr().out
 
 
+def export(folder, version: int, *options: str) -> int:
+    return main(["export-triton", str(folder), "--model", "light", "--version", str(version), *options])
+
+
+def test_versions_that_were_exported_alike_are_served_side_by_side(tmp_path):
+    assert [export(tmp_path, version) for version in (1, 2, 1)] == [0, 0, 0]
+    place = tmp_path / "light_8k"
+    assert {path.name for path in place.iterdir()} == {"config.pbtxt", "1", "2"}
+    assert "version_policy { all { } }" in (place / "config.pbtxt").read_text()
+
+
+def test_a_version_that_would_change_the_others_is_refused(tmp_path, capsys):
+    assert export(tmp_path, 1) == 0
+    config = tmp_path / "light_8k" / "config.pbtxt"
+    before = config.read_text()
+    assert export(tmp_path, 2, "--rows", "100") == 2
+    said = capsys.readouterr().err
+    assert "light_8k: version 1 was exported with other options" in said and 'key: "rows"' in said
+    assert config.read_text() == before and not (tmp_path / "light_8k" / "2").exists()
+    assert export(tmp_path, 1, "--rows", "100") == 0  # alone it may change
+
+
 def test_what_cannot_be_exported_is_said(tmp_path, capsys):
     assert main(["export-triton", str(tmp_path), "--model", "nosuch"]) == 2
     assert "nosuch" in capsys.readouterr().err
