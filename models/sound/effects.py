@@ -18,17 +18,18 @@ import soxr
 from models.files import RATE
 from models.runtime import session
 
-SECONDS, LEAST = (0.015, 60.0), 100
-"""Effects last so long, and are louder than this, of 32768. Longer ones are mostly music."""
+SECONDS, LEAST = (0.015, 300.0), 100
+"""Effects last so long, and are louder than this, of 32768. Longer ones are music."""
 GRAPH, GRAPH_RATE, HOP = Path(__file__).parents[1] / "standard_8k.onnx", 8000, 80
 MOST_MUSIC, MOST_TONE = 0.25, 0.2
 """Mean probabilities in the frames that are heard, above which an effect is no noise."""
-HEARD_S, PEAK, QUIET = 6.0, 0.1, 0.03
-"""How much of an effect the network hears, how loud, and the share of its loudest frame above which a frame counts."""
+HEARD_S, PLACES, PEAK, QUIET = 6.0, (0.0, 0.5, 1.0), 0.1, 0.03
+"""How much of an effect the network hears, where in it, how loud, and the share of its loudest frame above which a frame
+counts."""
 SETTLED_FRAMES = 25
 MACHINE = re.compile(
     r"engine|motor|machine(?!_?gun)|helicopter|rotor|turbo|turbine|^jet_|drill(?!gun)|vacuum|sawmill|windmill|generator"
-    r"|pump(?!ship)|fan\d*$|(?<!fire)truck|tractor(?!_)|diesel|^prop$|^engine-prop$"
+    r"|pump(?!ship)|fan\d*$|(?<!fire)truck|(?<!at)tractor(?!_)|diesel|^prop$|^engine-prop$"
 )
 """In the names of recordings, without their ends."""
 
@@ -50,9 +51,17 @@ def usable(effect: np.ndarray, machine: bool = False) -> np.ndarray:
 
 
 def wanted(effect: np.ndarray) -> bool:
-    """Whether it sounds like music or a tone. int16 [samples] at RATE, not silent."""
-    repeated = np.resize(effect, int(HEARD_S * RATE))  # a network takes a second or two to tell
-    sound = soxr.resample(repeated.astype(np.float32), RATE, GRAPH_RATE)
+    """Whether it sounds like music or a tone in any place. int16 [samples] at RATE, not silent."""
+    size = int(HEARD_S * RATE)
+    if len(effect) <= size:
+        return sounds_wanted(np.resize(effect, size))  # repeated: a network takes a second or two to tell
+    starts = (int(place * (len(effect) - size)) for place in PLACES)
+    return any(sounds_wanted(effect[at : at + size]) for at in starts)
+
+
+def sounds_wanted(effect: np.ndarray) -> bool:
+    """Whether the network hears music or a tone in it."""
+    sound = soxr.resample(effect.astype(np.float32), RATE, GRAPH_RATE)
     sound *= np.float32(PEAK) / np.abs(sound).max(initial=1e-3)
     frames = np.pad(sound, (0, -len(sound) % HOP + HOP)).reshape(-1, HOP)
     probabilities = heard(np.concatenate([np.zeros((SETTLED_FRAMES, HOP), np.float32), frames]))[SETTLED_FRAMES:]

@@ -28,7 +28,7 @@ def test_silence_around_a_sound_is_cut_off():
     assert abs(int(effect[0])) > effects.LEAST
 
 
-@pytest.mark.parametrize("size", [0, 100, 61 * RATE])
+@pytest.mark.parametrize("size", [0, 100, 301 * RATE])
 def test_what_is_too_short_or_too_long_is_no_effect(size):
     noise = np.random.default_rng(1).integers(-9000, 9000, size).astype(np.int16)
     assert not len(effects.usable(noise))
@@ -60,9 +60,16 @@ def test_machines_are_known_by_their_names(name):
     assert effects.is_machine(name)
 
 
-@pytest.mark.parametrize("name", ["machinegun", "firetruck", "tractor_beam", "fanfare", "drillgun", "harp"])
+@pytest.mark.parametrize("name", ["machinegun", "firetruck", "tractor_beam", "attractor~", "fanfare", "drillgun", "harp"])
 def test_other_names_are_no_machines(name):
     assert not effects.is_machine(name)
+
+
+def test_music_late_in_a_long_recording_is_found():
+    rain = pcm(np.random.default_rng(3).standard_normal(20 * RATE) / 3)
+    assert len(effects.usable(rain)) > 19 * RATE
+    rain[-6 * RATE :] = np.resize(pcm(chord()), 6 * RATE)
+    assert not len(effects.usable(rain))
 
 
 def test_noise_is():
