@@ -135,8 +135,8 @@ class Stream:
         music: str | None = None,
         bypass: str | None = None,
     ) -> None:
-        """Other controls from now on; what is left out stays. While the gateway is away it waits for the next connection
-        and does not hold up its caller."""
+        """Other controls from now on; what is left out stays. While the gateway is away nobody waits: the next
+        connection begins with them."""
         message = controls(denoise, level, music, bypass)
         self._changes.MergeFrom(message)
         if self._call is not None:

@@ -31,7 +31,7 @@ STALL_S = 10.0
 FULL_S = 1.0
 """Audio that may wait to go in before the client is read from no more."""
 FLOOD_MESSAGES = 2
-"""Of the longest there may be, and beyond FULL_S: so much may wait of a call that is read from for the sake of others."""
+"""Of the longest there may be: so much may wait beyond FULL_S in a call that is read from for the sake of others."""
 MUSIC = {pb.MUSIC_PASS: "pass", pb.MUSIC_SUPPRESS: "suppress"}
 BYPASS = {pb.BYPASS_AUTO: "auto", pb.BYPASS_ON: "on", pb.BYPASS_OFF: "off"}
 ENCODING = {
