@@ -4,7 +4,7 @@
         async for audio in client.stream(frames, rate=8000):
             play(audio)
 
-`SyncDenoiseClient` is the same with plain `with` and `for`. What comes back is `delay` samples behind what went in, and
+`SyncDenoiseClient` does it with plain `with` and `for`. What comes back is `delay` samples behind what went in, and
 with `align=True` it is not: the first `delay` samples, silence, are left out. When the gateway goes away in
 mid-stream, the client connects again; what had not come back is given out as it was, so no sample is lost or repeated.
 """
@@ -135,7 +135,8 @@ class Stream:
         music: str | None = None,
         bypass: str | None = None,
     ) -> None:
-        """Other controls from now on; what is left out stays."""
+        """Other controls from now on; what is left out stays. While the gateway is away nobody waits: the next
+        connection begins with them."""
         message = controls(denoise, level, music, bypass)
         self._changes.MergeFrom(message)
         if self._call is not None:
@@ -219,7 +220,8 @@ class Stream:
                 break
             self._kept += audio
             self._sent += len(audio)
-            await self._write(call, pb.DenoiseRequest(audio=audio))
+            if not await self._write(call, pb.DenoiseRequest(audio=audio)):
+                return
         await call.done_writing()
 
     async def _next(self) -> bytes | None:
@@ -230,13 +232,14 @@ class Stream:
         self._coming = None
         return audio
 
-    async def _write(self, call: Any, request: pb.DenoiseRequest) -> None:
-        """A call that is over takes nothing more; why, its responses say."""
+    async def _write(self, call: Any, request: pb.DenoiseRequest) -> bool:
+        """Whether the call took it. One that is over takes nothing more; why, its responses say."""
         try:
             async with self._turn:
                 await call.write(request)
         except (grpc.aio.UsageError, asyncio.InvalidStateError, grpc.aio.AioRpcError):
-            await asyncio.sleep(3600)  # until the reader has the status, and cancels us
+            return False
+        return True
 
     def _came(self, size: int) -> None:
         self._returned += size
@@ -317,7 +320,7 @@ class DenoiseClient:
 
 
 class SyncDenoiseClient:
-    """The same for programs without asyncio; its event loop runs in a thread."""
+    """For programs without asyncio: audio alone, no `change` and no `summary`. Its event loop runs in a thread."""
 
     def __init__(self, target: str, **settings: Any) -> None:
         """See `DenoiseClient`."""

@@ -44,7 +44,7 @@ class AdminConfig:
     listen: str = "127.0.0.1:8080"
     """TCP address to listen on."""
     allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
-    """Networks whose requests are answered; all others get 403."""
+    """Networks that may connect; connections of all others are closed at once, which the log says."""
     upload_max_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
     """Longest recording that `POST /v1/denoise` takes, in MB (10^6 bytes); it is kept in a temporary file meanwhile."""
 

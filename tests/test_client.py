@@ -1,12 +1,18 @@
 """The client: when it connects again, and what its frames see of that."""
 
 import asyncio
+from types import SimpleNamespace
 
 import grpc
 import grpc.aio
 import pytest
 
-from gateway.client import DenoiseClient, lost
+from gateway._pb import denoise_pb2 as pb
+from gateway.client import DenoiseClient, DenoiseError, Reconnect, lost
+
+
+def error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
 
 
 @pytest.mark.parametrize(
@@ -21,8 +27,46 @@ from gateway.client import DenoiseClient, lost
     ],
 )
 def test_only_a_gateway_that_is_gone_is_tried_again(code, details, again):
-    error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
-    assert lost(error) is again
+    assert lost(error(code, details)) is again
+
+
+class OverCall:
+    """A call that takes one write more, and is over then."""
+
+    def __init__(self, responses) -> None:
+        self.writes, self._responses = 0, responses
+
+    async def write(self, request) -> None:
+        self.writes += 1
+        if self.writes > 1:
+            raise asyncio.InvalidStateError("RPC already finished.")
+
+    async def done_writing(self) -> None:
+        pass
+
+    def cancel(self) -> None:
+        pass
+
+    async def __aiter__(self):
+        for response in self._responses:
+            yield response
+        raise error(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+
+
+async def test_a_change_while_the_gateway_is_away_holds_nobody_up_and_is_not_forgotten():
+    started = pb.DenoiseResponse(started=pb.Started(delay_samples=0))
+    call = OverCall([started, pb.DenoiseResponse(audio=bytes(2))])
+    async with DenoiseClient("127.0.0.1:1", reconnect=Reconnect(attempts=0)) as client:
+        client.stub = SimpleNamespace(DenoiseStream=lambda metadata: call)
+        stream = client.stream([bytes(2)], 8000)
+
+        async def listen() -> None:
+            async for _ in stream:
+                await stream.change(level=50)
+
+        with pytest.raises(DenoiseError, match="UNAVAILABLE"):
+            await asyncio.wait_for(listen(), 5)
+    assert call.writes > 1 and stream._changes.level == 50
 
 
 async def test_a_connection_that_ends_does_not_end_the_callers_frames():

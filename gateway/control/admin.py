@@ -1,21 +1,23 @@
 """The admin interface over HTTP: health, readiness, metrics, and the running calls with their denoise controls.
 
 Errors are JSON, `{"error": what is wrong, "hint": what would be right}`, with the status that fits: 400 for a wrong
-request, 403 for who may not ask, 404 for an unknown call.
+request, 404 for an unknown call. Who is not on the list is not answered at all.
 """
 
+import asyncio
 import json
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
 from gateway import call_report
 from gateway.calls import Calls, UnknownCallError
 from gateway.config import AdminConfig
-from gateway.control.allow import AllowList, host_and_port
+from gateway.control.allow import AllowList, Door, host_and_port
 from gateway.control.rest import Rest
 from gateway.control.workers import Workers
 from gateway.errors import CallerError
@@ -24,6 +26,8 @@ from gateway.protocol import ng
 
 log = logging.getLogger(__name__)
 
+KEEPALIVE_S = 20.0
+"""A connection on which nothing is asked is closed after it."""
 MAX_BODY_BYTES = 16 * 1024
 DEFAULT_PAGE = 100
 MAX_PAGE = 1000
@@ -48,9 +52,9 @@ class Admin:
         self._rest = rest
         self._calls, self._workers, self._metrics, self._clock = calls, workers, metrics, clock
 
-    def application(self, allow: AllowList) -> web.Application:
-        """The application with all its routes, guarded by the allow-list."""
-        app = web.Application(middlewares=[guard(allow), explain], client_max_size=MAX_BODY_BYTES)
+    def application(self) -> web.Application:
+        """The application with all its routes."""
+        app = web.Application(middlewares=[explain], client_max_size=MAX_BODY_BYTES)
         app.router.add_get("/healthz", self.health)
         app.router.add_get("/readyz", self.ready)
         app.router.add_get("/metrics", self.show_metrics)
@@ -141,19 +145,6 @@ def number(text: str, name: str, low: int, high: int) -> int:
     return int(text)
 
 
-def guard(allow: AllowList) -> Middleware:
-    """403 for whoever is not on the list."""
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.remote is None or not allow.permits(request.remote):
-            hint = "add your network to admin.allow"
-            return web.json_response({"error": f"{request.remote} may not ask", "hint": hint}, status=403)
-        return await handler(request)
-
-    return middleware
-
-
 @web.middleware
 async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Errors as JSON."""
@@ -171,10 +162,24 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
         return web.json_response({"error": error.reason, "hint": hint}, status=error.status)
 
 
+class Runner(web.AppRunner):
+    """Serves those on the allow-list."""
+
+    def __init__(self, app: web.Application, allow: AllowList) -> None:
+        super().__init__(app, access_log=None, keepalive_timeout=KEEPALIVE_S)
+        self._allow = allow
+
+    @property
+    def server(self) -> Callable[[], asyncio.Protocol] | None:  # type: ignore[override]  # called for each connection
+        """What a site gives its connections to."""
+        server = super().server
+        return None if server is None else partial(Door, self._allow, server)
+
+
 async def listen(config: AdminConfig, admin: Admin) -> web.AppRunner:
     """Serve on the configured address. Raises ConfigError or OSError."""
     host, port = host_and_port(config.listen, "admin.listen")
-    runner = web.AppRunner(admin.application(AllowList("admin.allow", config.allow)), access_log=None)
+    runner = Runner(admin.application(), AllowList("admin.allow", config.allow))
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from gateway._pb import denoise_pb2 as pb
 from gateway.control.stream_account import Account
 from gateway.control.stream_errors import StreamError
-from gateway.control.stream_session import Desk, Session
+from gateway.control.stream_session import Desk, Session, stalled
 
 CODES = {
     "CANCELLED": 1, "INVALID_ARGUMENT": 3, "DEADLINE_EXCEEDED": 4, "RESOURCE_EXHAUSTED": 8, "INTERNAL": 13,
@@ -28,7 +28,9 @@ class Mux:
         self.ready = asyncio.Event()
         self.failure: StreamError | None = None
         self._ended = False
-        self._heard_s = desk.clock()
+        self._heard_s = self._taken_s = desk.clock()
+        self._taken: list[Session] | None = None
+        """Whose responses are being written; None while nothing is."""
         desk.watched.add(self)
 
     def handle(self, request: pb.DenoiseMuxRequest) -> None:
@@ -53,7 +55,10 @@ class Mux:
             session = self._begin(asked.stream_id)
         if asked.HasField("request"):
             session.handle(asked.request)
-        if asked.end:
+            if session.flooded:
+                message = "more audio waits than may: send slower, or in a stream of its own, which flow control slows"
+                raise StreamError("RESOURCE_EXHAUSTED", message)
+        if asked.end and session.failure is None:
             session.end()
 
     def _begin(self, stream_id: int) -> Session:
@@ -61,7 +66,12 @@ class Mux:
             self._dirty.add(stream_id)
             self.ready.set()
 
-        session = self._sessions[stream_id] = Session(self._desk, self._account, ready, ready)
+        def failed() -> None:
+            session = self._sessions.get(stream_id)
+            if session is not None and session.failure is not None:
+                self._drop(stream_id, session.failure)  # at once: nobody may ever take again
+
+        session = self._sessions[stream_id] = Session(self._desk, self._account, ready, failed)
         return session
 
     def _drop(self, stream_id: int, error: StreamError) -> None:
@@ -70,29 +80,41 @@ class Mux:
         if session is not None:
             session.close(error.status)
         if len(self._errors) >= MAX_ERRORS:
-            raise StreamError("RESOURCE_EXHAUSTED", f"{MAX_ERRORS} errors wait unread: read while you send")
+            self.fail(StreamError("RESOURCE_EXHAUSTED", f"{MAX_ERRORS} errors wait unread: read while you send"))
+            return
         code = CODES.get(error.status, 2)
         self._errors.append(pb.MuxedResponse(stream_id=stream_id, error=pb.MuxError(code=code, message=str(error))))
         self.ready.set()
 
     def take(self) -> pb.DenoiseMuxResponse:
-        """All that is ready."""
+        """All that is ready, which is to be `written`."""
         dirty, self._dirty = self._dirty, set()
+        self._taken, self._taken_s = [], self._desk.clock()
         response = pb.DenoiseMuxResponse()
         for stream_id in dirty:
             session = self._sessions.get(stream_id)
             if session is None:
                 continue
-            if session.failure is not None:
-                self._drop(stream_id, session.failure)
-                continue
             for each in session.take():
                 response.responses.add(stream_id=stream_id, response=each)
+            self._taken.append(session)
             if session.finished:
                 self._sessions.pop(stream_id).close("OK")
         errors, self._errors = self._errors, []
         response.responses.extend(errors)
         return response
+
+    def written(self) -> None:
+        """The client has what was taken."""
+        taken, self._taken, self._taken_s = self._taken or [], None, self._desk.clock()
+        for session in taken:
+            session.written()
+
+    def heard(self) -> None:
+        """The client would send if it could."""
+        self._heard_s = self._desk.clock()
+        for session in self._sessions.values():
+            session.heard()
 
     def end(self) -> None:
         """The client sends no more, for any call."""
@@ -114,10 +136,15 @@ class Mux:
         silent = None if self._ended else self._desk.silent(self._heard_s, now)
         if silent is not None:
             self.fail(silent)
+        if self._taken is None and not self._dirty and not self._errors:
+            self._taken_s = now
+        elif (unread := stalled(self._taken_s, now)) is not None:
+            self.fail(unread)
 
     @property
     def full(self) -> bool:
-        """Every call has more waiting than is wise: one that is faster than it may be does not hold up the others."""
+        """Every call has more waiting than is wise: one that is faster than it may be does not hold up the others, and
+        ends when it is `flooded`."""
         return bool(self._sessions) and all(session.full for session in self._sessions.values())
 
     @property

@@ -115,6 +115,7 @@ async def read(context: Context, client: Session | Mux) -> None:
                 return
             client.handle(request)
             while client.full:
+                client.heard()  # it is we who do not read
                 await asyncio.sleep(FULL_LOOK_S)
     except Exception as error:
         client.fail(broken(error))
@@ -127,6 +128,7 @@ async def write(context: Context, session: Session, ready: asyncio.Event) -> Non
         ready.clear()
         for response in session.take():
             await context.write(response)
+        session.written()
 
 
 async def write_mux(context: Context, mux: Mux) -> None:
@@ -137,6 +139,7 @@ async def write_mux(context: Context, mux: Mux) -> None:
         response = mux.take()
         if response.responses:
             await context.write(response)
+        mux.written()
 
 
 def broken(error: Exception) -> StreamError:

@@ -178,6 +178,8 @@ class GrpcProcesses:
         task.add_done_callback(self._tasks.discard)
 
     def _lost(self, front: Front) -> None:
+        if front not in self._fronts:
+            return
         self._fronts.discard(front)
         front.process.kill()
         if self._stopping:
@@ -188,7 +190,15 @@ class GrpcProcesses:
     async def _replace(self, front: Front, delay_s: float) -> None:
         await front.reap()
         await asyncio.sleep(delay_s)
-        self._spawn()
+        successor = self._spawn()
+        try:
+            listens = await asyncio.wait_for(successor.listens, START_S)
+        except TimeoutError:
+            listens = Listens("", f"it does not serve after {START_S:.0f} s")
+        if listens.error and successor in self._fronts:  # one that has died has a successor already
+            log.error("gRPC process cannot serve", extra={"error": listens.error})
+            successor.close()
+            self._lost(successor)
 
     async def drain(self) -> None:
         """No new streams; returns at once, the present ones run on."""

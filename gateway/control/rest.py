@@ -163,6 +163,7 @@ async def write(session: Session, ready: asyncio.Event, response: web.StreamResp
             skip = max(0, skip - len(each.audio))
             if audio:
                 await response.write(audio)
+        session.written()
 
 
 def parse_query(query: dict[str, str]) -> pb.Controls:
@@ -172,9 +173,10 @@ def parse_query(query: dict[str, str]) -> pb.Controls:
         raise CallerError(f"{', '.join(sorted(unknown))[:100]}: unknown; known are {', '.join(KNOWN)}")
     controls = pb.Controls()
     if "level" in query:
-        if not query["level"].isascii() or not query["level"].isdigit() or int(query["level"][:9]) > 100:
+        text = query["level"]
+        if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > 100:
             raise CallerError("level must be a whole number from 0 to 100")
-        controls.level = int(query["level"])
+        controls.level = int(text)
     for name, names in (("music", MUSIC), ("bypass", BYPASS)):
         if name in query and query[name] not in names.values():
             raise CallerError(f"{name} must be one of {', '.join(names.values())}")

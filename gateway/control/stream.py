@@ -130,6 +130,11 @@ class Stream:
         return self._seconds(len(self._buffer))
 
     @property
+    def waiting_bytes(self) -> int:
+        """The same, in bytes of the client's."""
+        return len(self._buffer)
+
+    @property
     def unread_s(self) -> float:
         """Audio that waits for the client to read it."""
         return self._seconds(self._out_bytes + self._writing_bytes)
@@ -268,9 +273,14 @@ class Stream:
         if not self._ahead or self._seconds(self._out_bytes) >= TOGETHER_S:
             self._ready()
 
-    def take(self, now: float) -> list[Piece]:
-        """What is ready for the client; what was taken the last time has been written."""
+    def take(self) -> list[Piece]:
+        """What is ready for the client; it counts as unread until it is `written`."""
         pieces, self._out = self._out, []
-        self._writing_bytes, self._out_bytes = self._out_bytes, 0
-        self.pump(now)
+        self._writing_bytes += self._out_bytes
+        self._out_bytes = 0
         return pieces
+
+    def written(self, now: float) -> None:
+        """The client has what was taken."""
+        self._writing_bytes = 0
+        self.pump(now)

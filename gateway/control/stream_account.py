@@ -12,10 +12,15 @@ name, and the claims `max_streams` and `max_rate` its limits.
 import asyncio
 import hmac
 import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import jwt
 import yaml
@@ -25,12 +30,21 @@ from gateway.control.stream_errors import StreamError
 from gateway.control.stream_pace import Pace
 from gateway.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 ALGORITHMS = ["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512", "EdDSA"]
 """Only asymmetric ones: a public key must never be taken for a secret."""
 RATE_BURST_S = 1.0
+LATELY = 1000
+"""Accounts of signed tokens that are kept though nobody holds them: who comes again at once gets no new burst."""
+KEYS_LAST_S = 300.0
+"""A key that is withdrawn is taken no longer than this."""
+FETCH_AGAIN_S = 10.0
+"""Keys are not fetched again sooner, whatever tokens name and whether the server answered or not."""
+FETCH_TIMEOUT_S = 5.0
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Account:
     """What one token uses and may use."""
 
@@ -65,7 +79,8 @@ class Accounts:
         self._config = config
         self._tokens = read_tokens(config) if config.tokens else {}
         self._keys = jwks(config.jwks) if config.jwks else None
-        self._by_name: dict[str, Account] = {}
+        self._by_name: WeakValueDictionary[str, Account] = WeakValueDictionary()
+        self._lately: deque[Account] = deque(maxlen=LATELY)
         self.open = not (self._tokens or self._keys)
         """Nobody needs a token."""
         self._everybody = Account("everybody", config.max_streams, config.max_rate)
@@ -78,18 +93,16 @@ class Accounts:
         if scheme.lower() != "bearer" or not token:
             raise StreamError("UNAUTHENTICATED", "no token: send the metadata 'authorization: Bearer TOKEN'")
         for known, account in self._tokens.items():
-            if hmac.compare_digest(known.encode(), token.encode()):
+            if hmac.compare_digest(known.encode(), token.encode(errors="surrogateescape")):
                 return account
         if self._keys is None:
             raise StreamError("UNAUTHENTICATED", "the token is not known: ask the operator of the gateway for one")
         return self._account(await self._verified(token, self._keys))
 
-    async def _verified(self, token: str, keys: "jwt.PyJWKClient | jwt.PyJWKSet") -> dict[str, Any]:
+    async def _verified(self, token: str, keys: "KeyServer | jwt.PyJWKSet") -> dict[str, Any]:
         try:
-            if isinstance(keys, jwt.PyJWKClient):
-                key = await asyncio.to_thread(keys.get_signing_key_from_jwt, token)
-            else:
-                key = keys[jwt.get_unverified_header(token).get("kid", "")]
+            name = jwt.get_unverified_header(token).get("kid", "")
+            key = await keys.key(name) if isinstance(keys, KeyServer) else keys[name]
             claims: dict[str, Any] = jwt.decode(
                 token, key.key, ALGORITHMS, audience=self._config.jwks_audience, issuer=self._config.jwks_issuer,
                 options={"require": ["exp", "sub"], "verify_aud": self._config.jwks_audience is not None},
@@ -99,16 +112,55 @@ class Accounts:
         return claims
 
     def _account(self, claims: dict[str, Any]) -> Account:
-        """Accounts of signed tokens live as long as they have streams."""
+        """Accounts of signed tokens live as long as somebody holds them: a stream, or a connection for many."""
         name = str(claims["sub"])[:128]
         account = self._by_name.get(name)
         if account is None:
-            self._by_name = {key: old for key, old in self._by_name.items() if old.streams}
             limits = (claims.get("max_streams"), claims.get("max_rate"))
             streams = limits[0] if isinstance(limits[0], int) else self._config.max_streams
             rate = float(limits[1]) if isinstance(limits[1], int | float) else self._config.max_rate
             account = self._by_name[name] = Account(name, streams, rate)
+            self._lately.append(account)
         return account
+
+
+class KeyServer:
+    """The keys at an https address. A token whose key is known waits for nobody; the others share one fetch."""
+
+    def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:
+        # the library's own caches keep a key for ever, and ask a server that does not answer for every token
+        self._client = jwt.PyJWKClient(address, cache_jwk_set=False, timeout=FETCH_TIMEOUT_S)
+        self._clock = clock
+        self._fetching = asyncio.Lock()
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched_s = self._tried_s = -inf
+
+    async def key(self, name: str) -> jwt.PyJWK:
+        """The one that a token names (`kid`). Raises KeyError when there is none, StreamError when nobody knows."""
+        if (known := self._known(name)) is not None:
+            return known
+        async with self._fetching:
+            if self._known(name) is None and self._clock() - self._tried_s >= FETCH_AGAIN_S:
+                await self._fetch()
+        if (known := self._known(name)) is not None:
+            return known
+        if self._tried_s > self._fetched_s:
+            raise StreamError("UNAVAILABLE", "the key server does not answer: try again")
+        raise KeyError(name)
+
+    def _known(self, name: str) -> jwt.PyJWK | None:
+        return self._keys.get(name) if self._clock() - self._fetched_s < KEYS_LAST_S else None
+
+    async def _fetch(self) -> None:
+        try:
+            keys = await asyncio.to_thread(self._client.get_signing_keys)
+        except (jwt.PyJWTError, OSError, ValueError) as error:
+            if self._tried_s <= self._fetched_s:
+                log.error("key server does not answer", extra={"error": str(error)})
+            self._tried_s = self._clock()
+        else:
+            self._keys = {str(key.key_id): key for key in keys}
+            self._tried_s = self._fetched_s = self._clock()
 
 
 def read_tokens(config: GrpcConfig) -> dict[str, Account]:
@@ -139,10 +191,10 @@ def _known(path: Path, number: int, limits: object, config: GrpcConfig) -> Accou
     )
 
 
-def jwks(place: str) -> "jwt.PyJWKClient | jwt.PyJWKSet":
+def jwks(place: str) -> KeyServer | jwt.PyJWKSet:
     """The keys at an https address, fetched when they are needed, or in a file; raises ConfigError."""
     if place.startswith("https://"):
-        return jwt.PyJWKClient(place, cache_keys=True, timeout=5)
+        return KeyServer(place)
     try:
         return jwt.PyJWKSet.from_dict(json.loads(Path(place).read_text(encoding="utf-8")))
     except (OSError, ValueError, jwt.PyJWTError, AttributeError, TypeError) as error:

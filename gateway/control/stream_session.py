@@ -28,6 +28,10 @@ Delays = Callable[[], dict[int, int]]
 LABEL_LENGTH = 128
 STALL_S = 10.0
 """A client that takes nothing for so long, while something waits for it, does not read."""
+FULL_S = 1.0
+"""Audio that may wait to go in before the client is read from no more."""
+FLOOD_MESSAGES = 2
+"""Of the longest there may be: so much may wait beyond FULL_S in a call that is read from for the sake of others."""
 MUSIC = {pb.MUSIC_PASS: "pass", pb.MUSIC_SUPPRESS: "suppress"}
 BYPASS = {pb.BYPASS_AUTO: "auto", pb.BYPASS_ON: "on", pb.BYPASS_OFF: "off"}
 ENCODING = {
@@ -105,6 +109,8 @@ class Session:
         self._configuration = pb.Configuration()
         self._responses: list[pb.DenoiseResponse] = []
         self._taken_s = self.heard_s = desk.clock()
+        """Taken: when the client last took something, or nothing waited for it."""
+        self._writing = False
         self.failure: StreamError | None = None
         self.finished = self._ended = False
         account.enter()
@@ -197,27 +203,37 @@ class Session:
         silent = None if self._ended else self._desk.silent(self.heard_s, now)
         if silent is not None:
             self.fail(silent)
-        if self.stream is None or self.finished:
+        if self.failure is not None or self.stream is None:
             return
-        self.stream.expire(now)
-        if self.stream.unread_s > 0 and now - self._taken_s > STALL_S:
-            self.fail(
-                StreamError("RESOURCE_EXHAUSTED", f"answers wait unread for {STALL_S:.0f} s: read while you send")
-            )
+        if not self.finished:
+            self.stream.expire(now)
+        if not self._writing and not self.stream.unread_s:
+            self._taken_s = now
+        elif (unread := stalled(self._taken_s, now)) is not None:
+            self.fail(unread)
 
     @property
     def full(self) -> bool:
         """More waits to go in than is wise: the client should be read from no more for now."""
-        return self.stream is not None and self.stream.waiting_s > 1.0
+        return self.stream is not None and self.stream.waiting_s > FULL_S
+
+    @property
+    def flooded(self) -> bool:
+        """It was read from for long after it was `full`."""
+        if self.stream is None:
+            return False
+        coding = self.stream.coding
+        wise = round(FULL_S * coding.rate_hz) * coding.sample_bytes
+        return self.stream.waiting_bytes > wise + FLOOD_MESSAGES * self._desk.config.grpc.max_message_bytes
 
     def take(self) -> list[pb.DenoiseResponse]:
-        """What is ready; the last is the summary."""
+        """What is ready, which is to be `written`; the last is the summary."""
         responses, self._responses = self._responses, []
         stream = self.stream
         if stream is None or self.finished:
             return responses
-        self._taken_s = self._desk.clock()
-        pieces = stream.take(self._taken_s)
+        self._taken_s, self._writing = self._desk.clock(), True
+        pieces = stream.take()
         if pieces:
             response = pb.DenoiseResponse(audio=b"".join([piece.audio for piece in pieces]), delay_samples=stream.delay)
             if self._configuration.report_frames:
@@ -227,6 +243,12 @@ class Session:
             self.finished = True
             responses.append(pb.DenoiseResponse(summary=self._summary(stream)))
         return responses
+
+    def written(self) -> None:
+        """The client has what was taken."""
+        self._taken_s, self._writing = self._desk.clock(), False
+        if self.stream is not None:
+            self.stream.written(self._taken_s)
 
     def _summary(self, stream: Stream) -> pb.Summary:
         """Frames of the tail are not counted twice: the time is that of the audio that came in."""
@@ -256,6 +278,13 @@ class Session:
         if self._leg is not None:
             self._desk.legs.close(self._leg)
             log.info("stream ended", extra={"call_id": self._leg.call_id, "reason": status})
+
+
+def stalled(taken_s: float, now: float) -> StreamError | None:
+    """What becomes of a client for whom something waits, and who has taken nothing since then."""
+    if now - taken_s <= STALL_S:
+        return None
+    return StreamError("RESOURCE_EXHAUSTED", f"answers wait unread for {STALL_S:.0f} s: read while you send")
 
 
 def treated(before: Treatment, asked: pb.Controls) -> Treatment:

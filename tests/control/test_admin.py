@@ -1,5 +1,7 @@
 """The admin interface, asked over real HTTP."""
 
+import asyncio
+import contextlib
 from urllib.parse import quote
 
 import aiohttp
@@ -7,6 +9,7 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.config import AdminConfig
+from gateway.control import admin
 from tests.control.harness import loopback_config
 
 
@@ -108,15 +111,34 @@ async def test_a_huge_body_is_refused(http, proxy):
     assert (await http.patch("/calls/c", data=b" " * 100_000)).status == 413
 
 
-async def test_who_is_not_on_the_list_gets_403():
+async def test_who_is_not_on_the_list_is_sent_away_before_it_says_anything_and_the_log_names_it(caplog):
     from dataclasses import replace
 
     config = replace(loopback_config(), admin=AdminConfig("127.0.0.1:0", allow=("192.0.2.0/24",)))
     gateway = Gateway(config)
     try:
         listening = await gateway.start()
-        async with aiohttp.ClientSession() as session:
-            response = await session.get(f"http://{listening.admin}/calls")
-            assert response.status == 403 and "admin.allow" in (await response.json())["hint"]
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection(*listening.admin.split(":"))
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 2) == b""
+            writer.close()
+        assert not gateway._runner._server.connections
+        (said,) = [record for record in caplog.records if record.name == "gateway.control.allow"]
+        assert said.client == "127.0.0.1" and "admin.allow" in said.hint
+    finally:
+        await gateway.stop()
+
+
+async def test_who_is_on_the_list_and_says_nothing_is_let_go_after_a_while(monkeypatch):
+    monkeypatch.setattr(admin, "KEEPALIVE_S", 0.1)
+    gateway = Gateway(loopback_config())
+    try:
+        listening = await gateway.start()
+        for said in (b"", b"GET /calls HTTP/1.1\r\n"):
+            reader, writer = await asyncio.open_connection(*listening.admin.split(":"))
+            writer.write(said)
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+            writer.close()
     finally:
         await gateway.stop()

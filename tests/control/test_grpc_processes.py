@@ -5,7 +5,9 @@ import contextlib
 import os
 import signal
 import socket
+from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import grpc
 import grpc.aio
@@ -17,7 +19,10 @@ from gateway._pb import denoise_pb2 as pb
 from gateway._pb import denoise_pb2_grpc as pb_grpc
 from gateway.app import Gateway
 from gateway.client import DenoiseClient, Reconnect
-from gateway.config import GrpcConfig
+from gateway.config import Config, GrpcConfig
+from gateway.control import grpc_processes
+from gateway.control.grpc_link import Listens
+from gateway.control.grpc_processes import GrpcProcesses
 from gateway.errors import ConfigError
 from loadtest.processes import free_port
 from tests.control.harness import loopback_config
@@ -193,6 +198,44 @@ async def test_files_that_cannot_be_used_stop_the_start_and_are_named(tmp_path):
     with pytest.raises(ConfigError, match=r"grpc.tls_certificate: .*nowhere"):
         async with running(tls_certificate=str(tmp_path / "nowhere"), tls_key=str(tmp_path / "nowhere")):
             pass
+
+
+class FakeFront:
+    """A process that says this, at once."""
+
+    says: list[Listens]
+
+    def __init__(self, config, rows, ended, lost) -> None:
+        self.listens = asyncio.get_running_loop().create_future()
+        self.listens.set_result(self.says.pop(0))
+        self.process = SimpleNamespace(pid=1, kill=lambda: None)
+        self.closed = False
+
+    def tell(self, message) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+    async def reap(self) -> None:
+        pass
+
+
+async def test_a_successor_that_cannot_listen_is_named_and_tried_again(monkeypatch, caplog):
+    monkeypatch.setattr(grpc_processes, "Front", FakeFront)
+    monkeypatch.setattr(
+        FakeFront, "says", [Listens("x"), Listens("", "no such token file"), Listens("x")], raising=False
+    )
+    rows = SimpleNamespace(loads=lambda: [])
+    processes = GrpcProcesses(Config(grpc=GrpcConfig(listen="127.0.0.1:0")), rows, Counter(), dict)
+    waits: list[float] = []
+    processes._backoff = SimpleNamespace(died=lambda now: waits.append(now) or 0.0)
+    first = processes._spawn()
+    processes._lost(first)
+    await until(lambda: not processes._tasks)
+    assert len(waits) == 2 and len(processes._fronts) == 1 and not FakeFront.says
+    assert [record.error for record in caplog.records if hasattr(record, "error")] == ["no such token file"]
+    await processes.stop()
 
 
 async def test_thousands_of_broken_streams_leave_nothing():

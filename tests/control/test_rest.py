@@ -93,6 +93,7 @@ async def test_a_recording_comes_back_with_the_same_length_and_place(gateway, ra
         (recording(channels=2)[1], "", 400, b"one request a channel"),
         (recording(11025)[1], "", 400, b"8000, 16000 or 48000"),
         (recording()[1], "?level=101", 400, b"0 to 100"),
+        (recording()[1], "?level=" + "0" * 5000, 400, b"0 to 100"),
         (recording()[1], "?loud=1", 400, b"known are level"),
     ],
 )

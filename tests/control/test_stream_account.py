@@ -1,9 +1,16 @@
 """Accounts: who may ask and how much, and what is said of files that cannot be used."""
 
+import asyncio
+import gc
+import time
+
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from gateway.config import GrpcConfig
-from gateway.control.stream_account import Account, Accounts
+from gateway.control import stream_account
+from gateway.control.stream_account import FETCH_AGAIN_S, KEYS_LAST_S, Account, Accounts, KeyServer
 from gateway.control.stream_errors import StreamError
 from gateway.errors import ConfigError
 from tests.control.test_stream import Echo, Media
@@ -71,7 +78,9 @@ async def test_a_token_has_its_own_limits_and_the_configured_ones_else(tmp_path)
     assert await known.of(f"bearer {SECRET}") is acme
 
 
-@pytest.mark.parametrize("said", [None, "", "Bearer", f"Basic {SECRET}", f"Bearer {SECRET}x", SECRET, "Bearer \u00e4"])
+@pytest.mark.parametrize(
+    "said", [None, "", "Bearer", f"Basic {SECRET}", f"Bearer {SECRET}x", SECRET, "Bearer \u00e4", "Bearer \udce4"]
+)
 async def test_who_has_no_token_is_not_served(tmp_path, said):
     with pytest.raises(StreamError, match="token") as caught:
         await accounts(tmp_path, f"{SECRET}:\n").of(said)
@@ -114,3 +123,96 @@ def test_a_token_without_a_rate_is_not_held_up():
         echo.answer(step / 1000)
         heard += len(echo.heard(step / 1000))
     assert heard == 8000 * 20
+
+
+class Issuer:
+    """Signs tokens, and is the server of their keys: reachable or not, and with a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now, self.fetches, self.answers = 0.0, 0, True
+        self._private = {name: ed25519.Ed25519PrivateKey.generate() for name in ("first", "second")}
+        self.published = ["first"]
+        self.accounts = Accounts(GrpcConfig(jwks="https://login.example.com/jwks.json"))
+        self.accounts._keys = KeyServer("https://login.example.com/jwks.json", lambda: self.now)
+        self.accounts._keys._client.fetch_data = self._fetch
+
+    def _fetch(self) -> dict:
+        self.fetches += 1
+        if not self.answers:
+            raise jwt.PyJWKClientConnectionError("timed out")
+        to_jwk = jwt.algorithms.OKPAlgorithm.to_jwk
+        public = {name: to_jwk(key.public_key(), as_dict=True) for name, key in self._private.items()}
+        return {"keys": [public[name] | {"kid": name, "use": "sig", "alg": "EdDSA"} for name in self.published]}
+
+    async def account(self, key: str = "first", kid: str | None = None, sub: str = "acme", **claims) -> Account:
+        body = {"sub": sub, "exp": time.time() + 600, **claims}
+        token = jwt.encode(body, self._private[key], "EdDSA", headers={"kid": kid or key})
+        return await self.accounts.of(f"Bearer {token}")
+
+    async def refusal(self, **token) -> str:
+        with pytest.raises(StreamError) as caught:
+            await self.account(**token)
+        return caught.value.status
+
+
+async def test_a_key_that_is_withdrawn_is_not_taken_for_ever_and_a_new_one_soon():
+    issuer = Issuer()
+    await issuer.account()
+    issuer.published = ["second"]
+    issuer.now = FETCH_AGAIN_S
+    await issuer.account(key="second")
+    assert await issuer.refusal() == "UNAUTHENTICATED"
+    issuer.published = []
+    issuer.now += KEYS_LAST_S
+    assert await issuer.refusal(key="second") == "UNAVAILABLE"  # a server without keys is broken
+
+
+async def test_a_key_server_that_does_not_answer_is_no_fault_of_the_token_and_is_not_asked_for_each():
+    issuer = Issuer()
+    await issuer.account()
+    issuer.now, issuer.answers = FETCH_AGAIN_S, False
+    for _ in range(20):
+        assert await issuer.refusal(kid="invented") == "UNAVAILABLE"
+    assert issuer.fetches == 2
+    await issuer.account()
+    issuer.now, issuer.answers = 2 * FETCH_AGAIN_S, True
+    for _ in range(20):
+        assert await issuer.refusal(kid="invented") == "UNAUTHENTICATED"
+    assert issuer.fetches == 3
+
+
+async def test_a_token_whose_key_is_known_does_not_wait_for_a_fetch_and_the_others_share_one(monkeypatch):
+    issuer = Issuer()
+    await issuer.account()
+    issuer.now = FETCH_AGAIN_S
+    hangs = asyncio.Event()
+
+    async def fetch_slowly(work):
+        await hangs.wait()
+        return work()
+
+    monkeypatch.setattr(stream_account.asyncio, "to_thread", fetch_slowly)
+    strangers = [asyncio.ensure_future(issuer.refusal(kid="invented")) for _ in range(20)]
+    await asyncio.sleep(0)
+    await asyncio.wait_for(issuer.account(), 1)
+    hangs.set()
+    assert await asyncio.gather(*strangers) == ["UNAUTHENTICATED"] * 20 and issuer.fetches == 2
+
+
+async def test_an_account_is_one_as_long_as_somebody_holds_it(monkeypatch):
+    monkeypatch.setattr(stream_account, "LATELY", 2)
+    issuer = Issuer()
+    held = await issuer.account(max_streams=1)
+    for number in range(20):
+        await issuer.account(sub=f"other {number}")
+    assert await issuer.account() is held
+    del held
+    gc.collect()
+    assert len(issuer.accounts._by_name) <= 3
+
+
+async def test_who_comes_again_gets_no_new_burst():
+    issuer = Issuer()
+    (await issuer.account(max_rate=2.0)).pace.take(60.0, now=0.0)
+    gc.collect()
+    assert not (await issuer.account(max_rate=2.0)).pace.permits(0.0)

@@ -1,9 +1,62 @@
-"""What sessions need of the gateway."""
+"""A session and its client, with neither gRPC nor a media plane: who is slow, and who does not read."""
 
 import pytest
 
 from gateway.config import Config, EngineConfig
-from gateway.control.stream_session import Desk
+from gateway.control.stream_account import Account
+from gateway.control.stream_session import STALL_S, Desk, Session
+from tests.control.stream_desk import BEGIN, FakeDesk, audio
+
+
+def begun(desk: FakeDesk) -> tuple[Session, list[bool]]:
+    failed: list[bool] = []
+    session = Session(desk, Account("acme"), lambda: None, lambda: failed.append(True))
+    session.handle(BEGIN)
+    return session, failed
+
+
+def spoken(desk: FakeDesk, session: Session) -> None:
+    session.handle(audio(320))
+    desk.fakes.answer(desk.now)
+
+
+def test_a_client_that_has_read_everything_may_be_silent_until_the_idle_timeout():
+    desk = FakeDesk(idle_timeout_s=60.0)
+    session, failed = begun(desk)
+    spoken(desk, session)
+    session.take()
+    session.written()
+    desk.wait(59.5)
+    assert not failed and not session.stream.unread_s
+    desk.wait(1.0)
+    assert session.failure.status == "DEADLINE_EXCEEDED"
+
+
+def test_what_comes_after_a_silence_is_not_unread_since_its_beginning():
+    desk = FakeDesk()
+    session, failed = begun(desk)
+    session.take()
+    session.written()
+    desk.wait(STALL_S + 5)
+    spoken(desk, session)
+    desk.wait(STALL_S - 1)
+    assert not failed
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_a_client_that_takes_nothing_is_ended_also_when_only_the_tail_is_left(end):
+    desk = FakeDesk()
+    session, failed = begun(desk)
+    spoken(desk, session)
+    if end:
+        session.end()
+        desk.fakes.answer(desk.now)
+    session.take()
+    assert session.finished is end
+    desk.wait(STALL_S - 1)
+    assert not failed
+    desk.wait(2)
+    assert failed and session.failure.status == "RESOURCE_EXHAUSTED"
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,9 @@ def test_machines_are_known_by_their_names(name):
     assert effects.is_machine(name)
 
 
-@pytest.mark.parametrize("name", ["machinegun", "firetruck", "tractor_beam", "attractor~", "fanfare", "drillgun", "harp"])
+@pytest.mark.parametrize(
+    "name", ["machinegun", "firetruck", "tractor_beam", "attractor~", "fanfare", "drillgun", "harp"]
+)
 def test_other_names_are_no_machines(name):
     assert not effects.is_machine(name)
 
