@@ -24,7 +24,7 @@ GRAPH, GRAPH_RATE, HOP = Path(__file__).parents[1] / "standard_8k.onnx", 8000, 8
 MOST_MUSIC, MOST_TONE = 0.25, 0.2
 """Mean probabilities in the frames that are heard, above which an effect is no noise."""
 HEARD_S, PLACES, PEAK, QUIET = 6.0, (0.0, 0.5, 1.0), 0.1, 0.03
-"""How much of an effect the network hears, where, how loud, and the share of its loudest frame above which one counts."""
+"""How much of an effect is heard, where, how loud, and the share of its loudest frame above which a frame counts."""
 SETTLED_FRAMES = 25
 MACHINE = re.compile(
     r"engine|motor|machine(?!_?gun)|helicopter|rotor|turbo|turbine|^jet_|drill(?!gun)|vacuum|sawmill|windmill|generator"
