@@ -99,3 +99,10 @@ def test_what_was_cleaned_once_is_not_cleaned_again(tmp_path: Path):
     kept = np.arange(1000, dtype=np.int16)
     np.save(tmp_path / "many_en_x_00.opus.npy", kept)
     np.testing.assert_array_equal(clean.clean("speech/many_en_x_00.opus", np.zeros(16000, np.int16), tmp_path), kept)
+
+
+def test_a_machine_runs_on_where_another_short_noise_is_an_event():
+    size = int(data.EVENT_S * data.RATE) - 1
+    assert data.is_event({"group": "effects_lugaru-data", "size": size})
+    assert not data.is_event({"group": data.MACHINES, "size": size})
+    assert not data.is_event({"group": "effects_lugaru-data", "size": size + 1})
