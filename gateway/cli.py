@@ -148,7 +148,7 @@ def file(options: argparse.Namespace) -> int:
     level = config.denoise.level if options.level is None else options.level
     music = options.music or config.denoise.music
     engine = config.engine
-    if options.model and options.engine not in (None, "ort"):
+    if options.model and options.engine not in (None, "ort", "triton"):
         raise CallerError(f"--model {options.model}: engine {options.engine} has no models; leave one of the two out")
     if options.engine or options.model:
         engine = replace(engine, kind=options.engine or "ort", model=options.model or engine.model)

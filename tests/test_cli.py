@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,7 +120,9 @@ def test_an_engine_of_the_command_line_keeps_what_the_file_says_of_it(capsys, tm
     keys = "endpoints: ['10.0.0.9:8001'], model: standard, model_version: '2', deadline_ms: 40, fallback: ort"
     path.write_text(f"engine: {{{keys}}}\n")
     assert main(["file", "a.wav", "b.wav", "--config", str(path), "--engine", "triton"]) == 0
-    assert used == [EngineConfig("triton", "standard", ("10.0.0.9:8001",), "2", 40.0, "ort")]
+    assert main(["file", "a.wav", "b.wav", "--config", str(path), "--engine", "triton", "--model", "light"]) == 0
+    served = EngineConfig("triton", "standard", ("10.0.0.9:8001",), "2", 40.0, "ort")
+    assert used == [served, replace(served, model="light")]
 
 
 def test_checking_a_file_does_not_advise_a_restart_that_refuses_calls(capsys):
