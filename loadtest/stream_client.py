@@ -8,6 +8,7 @@ import select
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -165,8 +166,8 @@ class Run:
             if self._measuring:
                 self._latencies.append(now - sent_s)
 
-    def _until(self, deadline_s: float, done: object) -> None:
-        while time.monotonic() < deadline_s and not done():  # type: ignore[operator]
+    def _until(self, deadline_s: float, done: Callable[[], object]) -> None:
+        while time.monotonic() < deadline_s and not done():
             self._receive(0.01)
 
 

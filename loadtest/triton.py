@@ -182,7 +182,7 @@ def precisions(model: str) -> dict[str, tuple[float, float | None]]:
 def _embedded(path: Path, frames: Floats) -> Floats:
     engine = OrtEngine(path, 1)
     ticket = engine.submit(np.array([0]), frames[None], np.array([len(frames)]), np.array([[0.0, 1.0]], np.float32))
-    return engine.collect(ticket, np.inf).frames.ravel()  # type: ignore[union-attr]
+    return engine.collect(ticket, np.inf).frames.ravel()  # type: ignore[union-attr]  # embedded: never late
 
 
 def _stateful(graph: bytes, frames: Floats) -> Floats:

@@ -38,7 +38,7 @@ LARGEST = 32767
 class AlignedBuilder(flatbuffers.Builder):
     """Starts bytes at multiples of 16, as the schema asks of buffers and Python's generated code does not."""
 
-    def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:  # noqa: N802, N803
+    def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:  # noqa: N802, N803  # theirs
         return super().StartVector(elemSize, numElems, 16 if elemSize == 1 else alignment)
 
 

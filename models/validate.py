@@ -87,7 +87,7 @@ def ceiling(rate: int, noisy: np.ndarray, clean: np.ndarray, release: float) -> 
     (real, imaginary), (own_real, own_imaginary) = (x.chunk(2, dim=-1) for x in (heard, wanted))
     part = (real * own_real + imaginary * own_imaginary) / (real.square() + imaginary.square() + 1e-12)
     gains = Release.apply(part.clamp(0, 1), release)
-    return net.resynthesise(heard * torch.cat([gains, gains], dim=-1)).numpy()[:, net.delay :][:, : noisy.shape[1]]
+    return aligned(net.resynthesise(heard * torch.cat([gains, gains], dim=-1)).numpy(), noisy, net)
 
 
 def enhanced(model: str, rate: int, path: Path, noisy: np.ndarray) -> np.ndarray:
@@ -101,12 +101,17 @@ def enhanced(model: str, rate: int, path: Path, noisy: np.ndarray) -> np.ndarray
     heard = torch.from_numpy(padded(noisy, net))
     with torch.no_grad():
         output = net(heard, torch.ones(len(heard)))[0].numpy()
-    return output[:, net.delay :][:, : noisy.shape[1]]
+    return aligned(output, noisy, net)
 
 
 def padded(noisy: np.ndarray, net: Network) -> np.ndarray:
     """With silence behind it, for the delay and a whole last frame."""
     return np.pad(noisy, ((0, 0), (0, net.delay + -noisy.shape[1] % net.hop)))
+
+
+def aligned(output: np.ndarray, noisy: np.ndarray, net: Network) -> np.ndarray:
+    """Without the delay and what was `padded`."""
+    return output[:, net.delay :][:, : noisy.shape[1]]
 
 
 def at_level(output: np.ndarray, noisy: np.ndarray, level: int) -> np.ndarray:

@@ -55,7 +55,7 @@ class DenoiseService(pb_grpc.DenoiseServiceServicer):
         if session.failure is not None:
             await refuse(context, session.failure)
 
-    async def DenoiseMux(  # type: ignore[override]  # noqa: N802
+    async def DenoiseMux(  # type: ignore[override]  # noqa: N802  # the same
         self, request_iterator: AsyncIterator[pb.DenoiseMuxRequest], context: Context
     ) -> None:
         """See proto/denoise.proto."""
@@ -69,7 +69,7 @@ class DenoiseService(pb_grpc.DenoiseServiceServicer):
         if mux.failure is not None:
             await refuse(context, mux.failure)
 
-    async def GetInfo(  # noqa: N802
+    async def GetInfo(  # noqa: N802  # the name is the service's
         self, request: pb.GetInfoRequest, context: Context
     ) -> pb.GetInfoResponse:
         """See proto/denoise.proto."""

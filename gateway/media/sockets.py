@@ -97,7 +97,7 @@ class Sockets:
 
     def update(self, spec: LegSpec, relatch: bool) -> None:
         """Start latching anew after an offer or answer of the party, or where RTCP is said to be somewhere else."""
-        for port in list(self._of(spec.slot)):
+        for port in self._of(spec.slot):
             old = port.latching
             if not relatch and (not port.rtcp or old.expects(spec.rtcp_remote)):
                 continue

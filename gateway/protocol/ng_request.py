@@ -285,7 +285,7 @@ class _Draft:
             direction=self._direction(),
             tos=self.numbers.get("tos"),
             delete_delay_s=self.numbers.get("delete-delay"),
-            controls=Controls(**self.controls),  # type: ignore[arg-type]
+            controls=Controls(**self.controls),  # type: ignore[arg-type]  # each was checked for its key
             extra=self.extra,
         )
 

@@ -227,7 +227,7 @@ def label_points(ax: Axes, points: dict[str, tuple[float, float]], ours: set[str
     from matplotlib.transforms import Bbox
 
     ax.figure.canvas.draw()
-    renderer = ax.figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    renderer = ax.figure.canvas.get_renderer()  # type: ignore[attr-defined]  # Agg's canvas has one
     dots = [ax.transData.transform(p) for p in points.values()]
     taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in dots]
     for name, point in sorted(points.items(), key=lambda item: item[0] not in ours):

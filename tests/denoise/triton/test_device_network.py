@@ -10,9 +10,9 @@ import soundfile
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("onnx")
 
-from gateway.denoise.triton.device_network import DeviceNetwork, Precision  # noqa: E402
-from models import weights  # noqa: E402
-from models.runtime import session  # noqa: E402
+from gateway.denoise.triton.device_network import DeviceNetwork, Precision  # noqa: E402  # wants torch
+from models import weights  # noqa: E402  # wants torch
+from models.runtime import session  # noqa: E402  # wants torch
 
 ROOT = Path(__file__).parents[3]
 NETWORKS = ("light_8k", "standard_8k", "light_16k", "standard_16k")

@@ -8,15 +8,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="models/requirements-train.txt is not installed")
 pytest.importorskip("onnx")
 
-import onnxruntime  # noqa: E402
+import onnxruntime  # noqa: E402  # wants torch
 
-from models.networks import geometry  # noqa: E402
-from models.networks.convtasnet import Bend, Spread  # noqa: E402
-from models.networks.designs import DESIGNS  # noqa: E402
-from models.networks.edge import LARGEST_FILE  # noqa: E402
-from models.networks.geometry import LANES  # noqa: E402
-from models.networks.growth import grow  # noqa: E402
-from models.networks.network import Denoiser  # noqa: E402
+from models.networks import geometry  # noqa: E402  # wants torch
+from models.networks.convtasnet import Bend, Spread  # noqa: E402  # wants torch
+from models.networks.designs import DESIGNS  # noqa: E402  # wants torch
+from models.networks.edge import LARGEST_FILE  # noqa: E402  # wants torch
+from models.networks.geometry import LANES  # noqa: E402  # wants torch
+from models.networks.growth import grow  # noqa: E402  # wants torch
+from models.networks.network import Denoiser  # noqa: E402  # wants torch
 
 RATES = (8000, 16000)
 FRAMES = 140
