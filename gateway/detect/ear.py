@@ -165,6 +165,7 @@ class Ear:
             slots,
             FRAMES,
             toneish,
+            self._progress.proves(slots),
             music=music,
             progress=self._progress.holds[slots],
             dtmf=self._dtmf.holds[slots],

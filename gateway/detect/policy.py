@@ -1,7 +1,8 @@
 """Wet, dry or latched: what the detectors' findings mean for each leg.
 
 A frame that looks like a tone goes dry at once, on trial; what no detector has confirmed within 40 ms is denoised
-again. A fax or modem that was heard for certain latches the leg: from then on its audio passes bit for bit.
+again, unless it is a line that stands steady and only has to last to be believed. A fax or modem that was heard for
+certain latches the leg: from then on its audio passes bit for bit.
 """
 
 import numpy as np
@@ -33,15 +34,25 @@ class Policy:
         self._tried[slot] = 0
 
     def decide(
-        self, slots: Ints, frames: int, toneish: Bools, *, music: Bools, progress: Bools, dtmf: Bools, fax: Bools
+        self,
+        slots: Ints,
+        frames: int,
+        toneish: Bools,
+        steady: Bools,
+        *,
+        music: Bools,
+        progress: Bools,
+        dtmf: Bools,
+        fax: Bools,
     ) -> Codes:
         """The `Reason` of each row for the next `frames` frames, uint8 [n]; all arguments but `frames` are [n].
 
-        toneish: the newest frames look like a tone; the others: what detectors hold to be heard now.
+        toneish: the newest frames look like a tone; steady: so do those before, and it is the same one; the others:
+        what detectors hold to be heard now.
         """
         tried = np.where(toneish, self._tried[slots] + frames, 0)
         self._tried[slots] = tried
-        out = np.where(toneish & (tried <= TRIAL_FRAMES), np.uint8(Reason.TRIAL), np.uint8(Reason.NONE))
+        out = np.where(toneish & (steady | (tried <= TRIAL_FRAMES)), np.uint8(Reason.TRIAL), np.uint8(Reason.NONE))
         for heard, reason in (
             (music, Reason.MUSIC),
             (progress, Reason.PROGRESS),

@@ -119,6 +119,11 @@ class Progress:
         for slot in slots.tolist():
             self._episodes.pop(slot, None)
 
+    def proves(self, slots: Ints) -> Bools:
+        """Slots with a tone of no plan that has been steady so far, bool [n]."""
+        proves: Bools = self._mode[slots] == PROBE
+        return proves
+
     def hear(self, slots: Ints, stream: Floats, sight: Sight, begin: Ints) -> list[Detection]:
         """Take a chunk of each slot and report the tones that got a name, or ended without one.
 

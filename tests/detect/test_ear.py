@@ -51,6 +51,13 @@ def test_a_digit_is_dry_from_its_first_packets_and_told_once(rate: int, frames: 
     assert [(found.kind, found.value) for found in listener.ear.found] == [("dtmf", "5")]
 
 
+def test_a_short_beep_of_no_plan_is_dry_to_its_end():
+    quiet = np.zeros(RATE // 2, np.float32)
+    codes = Listener().hear(np.concatenate([quiet, tone(0.2, 2000), quiet]))
+    assert set(codes[54:70]) == {Reason.TRIAL}
+    assert set(codes[74:]) == {Reason.NONE}
+
+
 def test_a_dial_tone_is_progress():
     listener = Listener()
     codes = listener.hear(tone(2.0, 350, 440))

@@ -14,9 +14,9 @@ class Leg:
         self.policy = Policy(8)
         self.slot = np.array([3])
 
-    def hears(self, frames: int = 2, toneish: bool = False, **kinds: bool) -> Reason:
+    def hears(self, frames: int = 2, toneish: bool = False, steady: bool = False, **kinds: bool) -> Reason:
         flags = {kind: np.array([kinds.get(kind, False)]) for kind in ("music", "progress", "dtmf", "fax")}
-        return Reason(int(self.policy.decide(self.slot, frames, np.array([toneish]), **flags)[0]))
+        return Reason(int(self.policy.decide(self.slot, frames, np.array([toneish]), np.array([steady]), **flags)[0]))
 
 
 def test_nothing_heard_is_denoised():
@@ -29,6 +29,12 @@ def test_what_looks_like_a_tone_goes_dry_at_once_and_only_so_long_without_proof(
     reasons = [leg.hears(frames, toneish=True) for _ in range(10)]
     believed = TRIAL_FRAMES // frames
     assert reasons == [Reason.TRIAL] * believed + [Reason.NONE] * (10 - believed)
+
+
+def test_a_line_that_stands_steady_stays_on_trial_while_nothing_else_is_heard():
+    leg = Leg()
+    assert {leg.hears(toneish=True, steady=True) for _ in range(10)} == {Reason.TRIAL}
+    assert leg.hears(toneish=False, steady=True) is Reason.NONE
 
 
 def test_a_new_tone_is_tried_anew():
@@ -60,9 +66,9 @@ def test_rows_do_not_know_of_each_other():
     no = np.zeros(3, np.bool_)
     toneish = np.array([True, False, False])
     for _ in range(5):
-        codes = policy.decide(np.array([0, 1, 2]), 2, toneish, music=no, progress=no, dtmf=no, fax=no)
+        codes = policy.decide(np.array([0, 1, 2]), 2, toneish, no, music=no, progress=no, dtmf=no, fax=no)
     assert codes.tolist() == [Reason.NONE, Reason.NONE, Reason.FAX]
     codes = policy.decide(
-        np.array([1, 0]), 2, np.array([True, False]), music=no[:2], progress=no[:2], dtmf=no[:2], fax=no[:2]
+        np.array([1, 0]), 2, np.array([True, False]), no[:2], music=no[:2], progress=no[:2], dtmf=no[:2], fax=no[:2]
     )
     assert codes.tolist() == [Reason.TRIAL, Reason.NONE]
