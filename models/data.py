@@ -172,7 +172,7 @@ def prepared(source: Source, cache: Path) -> np.ndarray:
     """
     samples = source.samples()
     if source.group.startswith((EFFECTS, MACHINES)):
-        return effects.usable(samples, source.group == MACHINES)
+        return effects.usable(samples)
     return clean.clean(source.name, samples, cache / CLEANED) if source.group.startswith(NOISY) else samples
 
 
@@ -205,7 +205,8 @@ def build_cache(data: Path, unpacked: Path, cache: Path) -> None:
     """
     cache.mkdir(parents=True, exist_ok=True)
     split, index = load_split(), {"speech": [], "noise": [], "music": []}
-    found = [s for s in tqdm(list(sources(data, unpacked)), desc="comparing with the split") if not held_out(s, split)]
+    known = [s for s in sources(data, unpacked) if s.kind != "noise" or not effects.is_musical(s.name)]
+    found = [s for s in tqdm(known, desc="comparing with the split") if not held_out(s, split)]
     for kind, entries in index.items():
         part, at = cache / f"{kind}.part", 0
         with part.open("wb") as file:

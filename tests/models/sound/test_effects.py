@@ -1,4 +1,4 @@
-"""Effects are cut to their sound, and what a caller would want to hear is none."""
+"""Effects are cut to their sound, and music among them is known by name."""
 
 import numpy as np
 import pytest
@@ -6,15 +6,9 @@ import pytest
 from models.files import RATE
 from models.sound import effects
 
-TIME = np.arange(2 * RATE) / RATE
-
 
 def pcm(sound: np.ndarray) -> np.ndarray:
     return np.round(sound * 8000).astype(np.int16)
-
-
-def chord() -> np.ndarray:
-    return sum(np.sin(2 * np.pi * f * k * TIME) / k for f in (262, 330, 392) for k in (1, 2, 3)) / 4
 
 
 def door() -> np.ndarray:
@@ -38,23 +32,6 @@ def test_silence_is_no_effect():
     assert not len(effects.usable(np.full(RATE, 50, np.int16)))
 
 
-@pytest.mark.parametrize("hertz", [(440.0,), (1000.0,), (350.0, 440.0)])
-def test_a_tone_is_no_noise(hertz):
-    tone = sum(np.sin(2 * np.pi * f * TIME) for f in hertz) / len(hertz)
-    assert effects.wanted(pcm(tone))
-    assert not len(effects.usable(pcm(tone)))
-
-
-def test_a_held_chord_is_no_noise():
-    assert effects.wanted(pcm(chord()))
-
-
-def test_a_machine_is_noise_whatever_its_harmonics_sound_like():
-    assert not len(effects.usable(pcm(chord())))
-    assert len(effects.usable(pcm(chord()), machine=True)) > RATE
-    assert not len(effects.usable(pcm(chord())[:50], machine=True))
-
-
 @pytest.mark.parametrize("name", ["engine-prop", "Helicopter_engine_inside", "fan4", "flaps-motor", "SewingMachine"])
 def test_machines_are_known_by_their_names(name):
     assert effects.is_machine(name)
@@ -67,13 +44,21 @@ def test_other_names_are_no_machines(name):
     assert not effects.is_machine(name)
 
 
-def test_music_late_in_a_long_recording_is_found():
-    rain = pcm(np.random.default_rng(3).standard_normal(20 * RATE) / 3)
-    assert len(effects.usable(rain)) > 19 * RATE
-    rain[-6 * RATE :] = np.resize(pcm(chord()), 6 * RATE)
-    assert not len(effects.usable(rain))
+@pytest.mark.parametrize("name", [
+    "noise/ambient/singing-bowl.opus",
+    "packages/nexuiz-data/usr/share/games/nexuiz/data/sound/weapons/tuba_note-13.ogg",
+    "packages/0ad-data/usr/share/games/0ad/mods/public/public.zip/audio/interface/ui/chat_alert.ogg",
+])  # fmt: skip
+def test_notes_and_beeps_are_known_by_their_names(name):
+    assert effects.is_musical(name)
 
 
-def test_noise_is():
-    assert not effects.wanted(pcm(door()))
-    assert not effects.wanted(pcm(np.random.default_rng(2).standard_normal(2 * RATE) / 3))
+@pytest.mark.parametrize("name", [
+    "noise/blanket/singing-bowl.opus", "packages/0ad-data/audio/rain_11.ogg", "packages/tuba_note1.ogg", "rain.ogg",
+])  # fmt: skip
+def test_the_same_name_elsewhere_and_other_sounds_are_not(name):
+    assert not effects.is_musical(name)
+
+
+def test_no_machine_is_listed_as_music():
+    assert not [name for names in effects.musical().values() for name in names if effects.is_machine(name)]
