@@ -18,7 +18,7 @@ from gateway.config_file import load
 from gateway.detect.detection import CLOCK_HZ, Detection
 from gateway.errors import CallerError, GatewayError
 
-USAGE_ERROR = 2
+FAULT, USAGE_ERROR = 1, 2
 SIGNALS_SHOWN = 20
 
 HELP = """\
@@ -35,7 +35,8 @@ examples:
   denoise-gateway export-triton repository             write the models for NVIDIA Triton
 
 An environment variable overrides a single key: DENOISE_GATEWAY_MEDIA__PORT_MIN=20000 sets media.port_min.
-Exit codes: 0 done; 1 stopped by a fault; 2 something you can put right: one line on stderr says what.
+Exit codes: 0 done; 1 stopped by a fault, or a recording is denoised only in part; 2 something you can put right: one
+line on stderr says what.
 """
 SERVE_EPILOG = """\
 It checks descriptors, socket buffers, ports and models, says what to raise, and then prints the lines that connect
@@ -50,7 +51,8 @@ examples:
 FILE_EPILOG = """\
 The recording goes through the same packets, codec and engine as a call; the engine's delay is taken out, so IN and OUT
 have the same length, sampling rate, channels and sample type. L16 keeps 16 bits and frequencies up to 8 kHz (up to
-4 kHz when IN has at most 8 kHz sampling rate); the other codecs show what a phone would hear.
+4 kHz when IN has at most 8 kHz sampling rate); the other codecs show what a phone would hear. When the engine fails on
+the way, OUT is written all the same, stderr says which part of it is not denoised, and the exit code is 1.
 
 examples:
   denoise-gateway file noisy.wav clean.wav
@@ -166,7 +168,10 @@ def file(options: argparse.Namespace) -> int:
         print(f"noise in the pauses: {report.pauses_db + 0.0:.1f} dB less")
     for line in signal_lines(report.signals):
         print(line)
-    return 0
+    if not report.outage.stretches:
+        return 0
+    print(f"denoise-gateway: {options.output} is written, but {report.outage.text(report.seconds)}", file=sys.stderr)
+    return FAULT
 
 
 def signal_lines(signals: Sequence[Detection]) -> list[str]:

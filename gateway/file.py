@@ -6,7 +6,7 @@ engine's delay, and brought back to the recording's rate, length and sample type
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,14 +16,15 @@ import soundfile
 import soxr
 
 from gateway.config import Config, DenoiseConfig
-from gateway.denoise.engine import Engine, RemoteEngine
+from gateway.denoise.engine import Engine, Ints, RemoteEngine
 from gateway.denoise.engines import build, connect
 from gateway.detect.detection import Detection
 from gateway.errors import CallerError
 from gateway.measure import change_db, find_pauses
 from gateway.media import codecs
 from gateway.media.pipeline import Pipeline
-from gateway.messages import LegSpec, Payload
+from gateway.messages import LegSpec, Payload, Reason
+from gateway.outage import Outage
 from gateway.protocol import rtp
 
 Floats = npt.NDArray[np.float32]
@@ -36,6 +37,8 @@ PAYLOAD_TYPE = 96
 G722_DELAY = 22
 """Samples at 16 kHz that an encoder and a decoder hold back together: G.722 filter banks, 24 taps each."""
 CLOCKS_HZ = {"PCMU": 8000, "PCMA": 8000, "G722": 8000}
+LATE = "its answers took longer than engine.deadline_ms"
+SPOILT = "its network gave no numbers"
 LOSSLESS = ("WAV", "FLAC", "AIFF", "W64", "CAF", "AU", "RF64")
 
 
@@ -51,6 +54,8 @@ class Report:
     """How much quieter the pauses are; NaN where none was found."""
     signals: list[Detection]
     """What the detectors heard; `slot` is twice the channel."""
+    outage: Outage = field(default_factory=Outage)
+    """What the engine has left dry."""
 
 
 class _Line(NamedTuple):
@@ -70,12 +75,13 @@ def denoise_file(source: Path, target: Path, config: Config, codec: str, progres
     _check(engines[_line(codec, rate_hz).rate_hz])
     started = time.perf_counter()
     signals: list[Detection] = []
-    clean = denoise_pcm(pcm, rate_hz, codec, config.denoise, engines, progress, signals)
+    outage = Outage()
+    clean = denoise_pcm(pcm, rate_hz, codec, config.denoise, engines, progress, signals, outage)
     took_s = time.perf_counter() - started
     _write(target, clean, rate_hz, subtype)
     before, after = pcm.mean(axis=1), clean.mean(axis=1)
     quieter_db = -change_db(before, after, find_pauses(before, rate_hz), rate_hz)
-    return Report(len(pcm) / rate_hz, took_s, quieter_db, signals)
+    return Report(len(pcm) / rate_hz, took_s, quieter_db, signals, outage)
 
 
 def _check(engine: Engine) -> None:
@@ -95,12 +101,13 @@ def denoise_pcm(
     engines: dict[int, Engine],
     progress: Progress,
     signals: list[Detection] | None = None,
+    outage: Outage | None = None,
 ) -> Floats:
     """The audio as the other party of a call would hear it, without the delay.
 
     pcm: float32 [samples, channels], -1..1, at `rate_hz`; codec: PCMU, PCMA, G722 or L16 (8 kHz for recordings of at
-    most that, else 16 kHz); engines: by rate, with two slots a channel; signals: gets what the detectors hear. Returns
-    the same shape.
+    most that, else 16 kHz); engines: by rate, with two slots a channel; signals: gets what the detectors hear; outage:
+    gets what no engine has denoised though it was to. Returns the same shape.
     """
     line = _line(codec, rate_hz)
     samples, channels = pcm.shape
@@ -111,7 +118,13 @@ def denoise_pcm(
     padded = np.zeros((packets * packet, channels), np.float32)
     padded[: len(inside)] = inside
     pipeline = _open(line, channels, controls, engines)
-    sent = _call(pipeline, padded.reshape(packets, packet, channels), line, progress)
+
+    def lost(index: int, why: str) -> None:
+        begin_s = index * PACKET_S - delay / line.rate_hz
+        if outage is not None:
+            outage.note(max(begin_s, 0.0), min(begin_s + PACKET_S, samples / rate_hz), why)
+
+    sent = _call(pipeline, padded.reshape(packets, packet, channels), line, progress, lost)
     if signals is not None:
         pipeline.voice.listen()
         signals += pipeline.voice.ear.found
@@ -125,8 +138,11 @@ def _delay(line: _Line, controls: DenoiseConfig, engine: Engine) -> int:
     return codec + (engine.delay if delayed else 0)
 
 
-def _call(pipeline: Pipeline, pcm: Floats, line: _Line, progress: Progress) -> Floats:
-    """Run packets [packets, samples, channels] through a pipeline. Returns [packets * samples, channels]."""
+def _call(pipeline: Pipeline, pcm: Floats, line: _Line, progress: Progress, lost: Callable[[int, str], None]) -> Floats:
+    """Run packets [packets, samples, channels] through a pipeline. Returns [packets * samples, channels].
+
+    lost: told the number of a packet that no engine has denoised though it was to, and why.
+    """
     packets, packet, channels = pcm.shape
     phone = codecs.build(channels)[line.name, line.clock_hz]
     far_phone = codecs.build(channels)[line.name, line.clock_hz]
@@ -144,8 +160,31 @@ def _call(pipeline: Pipeline, pcm: Floats, line: _Line, progress: Progress) -> F
         pipeline.step(channels, now=i * PACKET_S)
         sent = pipeline.slab[:channels, rtp.HEADER_BYTES : rtp.HEADER_BYTES + payload.shape[1]]
         heard[i] = far_phone.decode(rows, sent).T
+        if _left_dry(pipeline, 2 * rows):
+            lost(i, _why(pipeline, 2 * rows, line.rate_hz))
         progress(PACKET_S)
     return heard.reshape(packets * packet, channels)
+
+
+def _left_dry(pipeline: Pipeline, slots: Ints) -> bool:
+    """Whether the packets just sent are not denoised though no control and no detector objects.
+
+    An engine that has failed hears a stream for a while before it is heard again: its frames have no reason then.
+    """
+    voice = pipeline.voice
+    return bool(((voice.wet[slots] == 0.0) & np.isin(voice.reason[slots], (Reason.NONE, Reason.FAULT))).any())
+
+
+def _why(pipeline: Pipeline, slots: Ints, rate_hz: int) -> str:
+    """What the engine says of these; empty where it works again."""
+    voice = pipeline.voice
+    remote = voice.remotes.get(rate_hz)
+    fault = voice.faulty.get(rate_hz) or (remote.fault if remote is not None else "")
+    if fault:
+        return fault
+    if (voice.reason[slots] == Reason.FAULT).any():
+        return LATE
+    return SPOILT if voice.total_spoilt else ""
 
 
 def _open(line: _Line, channels: int, controls: DenoiseConfig, engines: dict[int, Engine]) -> Pipeline:

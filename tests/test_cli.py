@@ -17,6 +17,7 @@ import soundfile
 from gateway.cli import main
 from gateway.config import EngineConfig
 from gateway.file import Report
+from gateway.outage import Outage
 
 QUIET = {"DENOISE_GATEWAY_ENGINE__KIND": "passthrough"}
 
@@ -89,6 +90,20 @@ def test_file_denoises_and_reports(capsys, tmp_path, passthrough):
     assert target.exists()
     assert re.fullmatch(
         rf"{target}: 1\.0 s, \d+ times real time\nnoise in the pauses: 0\.0 dB less\n", capsys.readouterr().out
+    )
+
+
+def test_file_says_what_it_could_not_denoise_and_does_not_end_well(capsys, monkeypatch):
+    outage = Outage()
+    for packet in range(20):
+        outage.note(1.0 + packet / 10, 1.02 + packet / 10, "the server is gone" if packet == 1 else "")
+    monkeypatch.setattr("gateway.file.denoise_file", lambda *_: Report(60.0, 1.0, 9.0, [], outage))
+    assert main(["file", "in.wav", "out.wav"]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("out.wav: 60.0 s")
+    assert err == (
+        "denoise-gateway: out.wav is written, but 0.40 of 60.00 s are not denoised (1.00 to 1.02, 1.10 to 1.12, "
+        "1.20 to 1.22, 1.30 to 1.32, 1.40 to 1.42 s and 15 more): the server is gone\n"
     )
 
 

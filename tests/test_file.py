@@ -7,10 +7,12 @@ import pytest
 import soundfile
 
 from gateway.config import Config, DenoiseConfig, EngineConfig
+from gateway.denoise.engine import Result
 from gateway.denoise.passthrough import PassthroughEngine
-from gateway.errors import CallerError
+from gateway.errors import CallerError, EngineError
 from gateway.file import denoise_file, denoise_pcm
 from gateway.measure import change_db, frame_levels_db
+from gateway.outage import Outage
 
 AUDIO = Path(__file__).parent / "audio"
 PASSTHROUGH = Config(engine=EngineConfig(kind="passthrough"))
@@ -112,6 +114,75 @@ def test_without_triton_a_recording_is_refused_unless_something_takes_its_place(
     else:
         denoise_file(tmp_path / "x.wav", target, config, "L16", nothing)
     assert target.exists() == (fallback == "ort")
+
+
+class Failing(PassthroughEngine):
+    """Does what its plan says of a batch, by number; a batch is a packet of 20 ms."""
+
+    def __init__(self, rate: int, slots: int, plan: dict[int, str]) -> None:
+        super().__init__(rate, slots)
+        self.plan = plan
+
+    def submit(self, slots, frames, counts, control):
+        if self.plan.get(self._batch_id) == "dead":
+            raise EngineError("Triton at 10.0.0.9:8001: UNAVAILABLE")  # and the next batch is the same one again
+        return super().submit(slots, frames, counts, control)
+
+    def collect(self, ticket, deadline):
+        result, plan = super().collect(ticket, deadline), self.plan.get(ticket.batch_id - 1)
+        if plan == "broken":
+            raise EngineError("the network failed")
+        frames = np.full_like(result.frames, np.nan) if plan == "spoilt" else result.frames
+        return None if plan == "late" else Result(frames, result.probabilities)
+
+
+def outage_of(plan: dict[int, str], seconds: float = 2.0, rate_hz: int = 8000, **controls) -> Outage:
+    engines = {rate: Failing(rate, 2, plan) for rate in (8000, 16000)}
+    outage = Outage()
+    pcm = whole_samples(round(seconds * rate_hz), 1)
+    denoise_pcm(pcm, rate_hz, "L16", DenoiseConfig(**controls), engines, nothing, outage=outage)
+    return outage
+
+
+def test_an_engine_that_works_leaves_nothing_dry():
+    assert outage_of({}).stretches == []
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 44100])
+def test_an_engine_that_dies_on_the_way_is_told_with_all_it_left_dry(rate_hz):
+    said = outage_of({50: "dead"}, rate_hz=rate_hz).text(2.0)  # of the delay of 10 ms, its packet begins at 0.99 s
+    assert said == "1.01 of 2.00 s are not denoised (0.99 to 2.00 s): Triton at 10.0.0.9:8001: UNAVAILABLE"
+
+
+def test_an_engine_that_is_dead_from_the_start_leaves_everything_dry():
+    assert outage_of({0: "dead"}, seconds=0.5).text(0.5).startswith("0.50 of 0.50 s are not denoised (0.00 to 0.50 s)")
+
+
+def test_late_answers_are_told_each_with_its_place():
+    said = outage_of({10: "late", 11: "late", 40: "late"}).text(2.0)
+    assert said.startswith("0.06 of 2.00 s are not denoised (0.19 to 0.23, 0.79 to 0.81 s): its answers took longer")
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [("broken", "(0.19 to 0.31 s): the network failed"), ("spoilt", "(0.19 to 0.29 s): its network gave")],
+)
+def test_the_time_in_which_an_engine_hears_a_stream_again_is_not_denoised_either(plan, said):
+    assert f"of 2.00 s are not denoised {said}" in outage_of({10: plan}).text(2.0)
+
+
+@pytest.mark.parametrize("controls", [{"level": 0}, {"denoise": "none"}], ids=str)
+def test_what_was_not_to_be_denoised_is_no_fault(controls):
+    assert outage_of({0: "dead"}, **controls).stretches == []
+
+
+def test_a_recording_that_is_denoised_in_part_is_written_and_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr("gateway.file.build", lambda config, slots: {8000: Failing(8000, slots, {25: "dead"})})
+    pcm = whole_samples(8000, 2)
+    soundfile.write(tmp_path / "x.wav", pcm, 8000)
+    report = denoise_file(tmp_path / "x.wav", tmp_path / "y.wav", PASSTHROUGH, "L16", nothing)
+    assert report.outage.stretches == [(pytest.approx(0.49), 1.0)]
+    assert np.array_equal(soundfile.read(tmp_path / "y.wav", dtype="float32")[0], pcm)
 
 
 def test_an_unknown_codec_is_the_callers_fault():

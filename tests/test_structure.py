@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "config": ("errors",),
     "messages": (),
     "measure": (),
+    "outage": (),
     "plan": ("errors",),
     "log": ("config",),
     "denoise": ("config", "errors", "protocol"),

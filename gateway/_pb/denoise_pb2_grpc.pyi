@@ -13,6 +13,7 @@ Errors are gRPC statuses whose message says what to change:
   RESOURCE_EXHAUSTED   limits of the token or the gateway; or the answers were not read
   DEADLINE_EXCEEDED    the client has been silent for too long
   UNAVAILABLE          the gateway is shutting down or has no media process: connect again
+  INTERNAL             a fault of the gateway, which its log explains
 """
 
 from collections import abc as _abc

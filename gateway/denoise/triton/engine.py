@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import grpc
@@ -19,7 +20,7 @@ import numpy as np
 
 from gateway.denoise.engine import Floats, Ints, Result, Ticket
 from gateway.denoise.triton import WIRE, wire
-from gateway.denoise.triton.link import Link, explain
+from gateway.denoise.triton.link import Link, refusal
 from gateway.errors import EngineError
 
 LATE_LIMIT = 3
@@ -42,8 +43,14 @@ class Flight:
     batch_id: int
     batch: wire.Batch
     tickets: list[int]
-    future: Any
+    home: tuple[int, int]
+    """Epochs of the engine and of the server when it was sent: what becomes of it says nothing of later rows."""
+    counted_s: float
+    """Up to when its time is counted; at first, when it was sent."""
     due_s: float
+    future: Any = None
+    came_s: float | None = None
+    """When its request ended; written on gRPC's thread."""
     results: dict[int, Result] = field(default_factory=dict)
     late: bool = False
     error: str = ""
@@ -90,7 +97,6 @@ class TritonEngine:
         self._overdue: list[Flight] = []
         self._late_on_end = self._spoilt_on_end = 0
         self._sent_s = self._tended_s = -np.inf
-        self._better_since: float | None = None
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     @property
@@ -125,31 +131,36 @@ class TritonEngine:
             self._look_back(self._link, now)
 
     def _review(self, now: float) -> None:
-        """Of late batches only whether they were applied is of interest. When one without rows fails, it may be that
-        only the sequence has ended, which no stream notices: begin another, and if the server is gone, that fails."""
-        waiting = []
-        for flight in self._overdue:
+        """Of late batches only their time and whether they were applied are of interest. When one without rows fails,
+        it may be that only the sequence has ended, which no stream notices: begin another, and if the server is gone,
+        that fails."""
+        overdue, self._overdue = self._overdue, []
+        for flight in overdue:
             if not flight.future.done():
-                waiting.append(flight)
-            elif flight.future.exception() is not None and self._link is not None:
-                if flight.tickets:
-                    self._fail(explain(flight.future.exception()), now)
-                elif self._opening is None:
-                    self._open(self._link, now)
-        self._overdue = waiting if self._link is not None else []
+                self._overdue.append(flight)
+                continue
+            self._count_time(flight, now)
+            reason = refusal(flight.future)
+            if not reason or self._link is None or not self._holds(flight):
+                continue
+            if flight.tickets:
+                self._fail(reason, now)
+            elif self._opening is None:
+                self._open(self._link, now)
+
+    def _holds(self, flight: Flight) -> bool:
+        """Its rows are still those that our server has."""
+        return flight.home[0] == self.epoch
 
     def _look_back(self, link: Link, now: float) -> None:
         """Return to the preferred server when it has been well for a while; keep a quiet sequence alive."""
         better = next((each for each in self._links if each.ready), link)
-        if better is link:
-            self._better_since = None
-            if now - self._sent_s >= KEEP_S:
-                self._overdue.append(self._send_empty(link, (self._sequence, False), now))
-                self._sent_s = now
-        elif self._better_since is None:
-            self._better_since = now
-        elif now - self._better_since >= RETURN_S:
-            self._open(better, now)
+        if better is not link:
+            if now - better.ready_since >= RETURN_S:
+                self._open(better, now)
+        elif now - self._sent_s >= KEEP_S:
+            self._overdue.append(self._send_empty(link, (self._sequence, False), now))
+            self._sent_s = now
 
     def _open(self, link: Link, now: float) -> None:
         """Start our sequence there, with no rows in the batch; what runs meanwhile goes on elsewhere."""
@@ -160,7 +171,9 @@ class TritonEngine:
         none = wire.merge([wire.Part(*nothing(self.hop))])
         self._ids += 1
         message = wire.request(self._model, sequence, self._ids, self._worker, none, np.zeros(0, np.bool_))
-        return Flight(self._ids, none, [], link.send(message, GRACE_S, self._wake), now + GRACE_S)
+        flight = Flight(self._ids, none, [], (self.epoch, self._server_epoch), now, now + GRACE_S)
+        flight.future = link.send(message, GRACE_S, partial(self._arrived, flight))
+        return flight
 
     def _finish_opening(self, now: float) -> None:
         assert self._opening is not None
@@ -177,7 +190,7 @@ class TritonEngine:
                 link.failed(str(error), now, bad=isinstance(error, wire.BadAnswerError))
             return
         self._link, self._sequence, self._server_epoch = link, sequence, answer.epoch
-        self._sent_s, self._better_since = now, None
+        self._sent_s = now
         self._late_on_end = self._spoilt_on_end = 0
         self.counters["connects"] += 1
         self._lose_rows()
@@ -186,6 +199,8 @@ class TritonEngine:
         """The server is of no use at present, and what it knew of our rows is lost."""
         if self._link is not None:
             self._link.failed(reason, now, bad)
+            if self._opening is not None and self._opening[0] is self._link:
+                self._opening = None  # its connection ends when the server is asked again
         self._link = None
         self.counters["failed"] += 1
         self._lose_rows()
@@ -193,7 +208,6 @@ class TritonEngine:
     def _lose_rows(self) -> None:
         self.epoch += 1
         self._reset[:] = False  # rows of a new sequence are fresh
-        self._overdue = []
 
     # --- batches
 
@@ -219,14 +233,15 @@ class TritonEngine:
         self._ids += 1
         batch = wire.merge(parts)
         now = self._clock()
-        self._flight = Flight(self._ids, batch, tickets, None, now + self._deadline_s)
+        flight = Flight(self._ids, batch, tickets, (self.epoch, self._server_epoch), now, now + self._deadline_s)
+        self._flight = flight
         if self._link is None:
-            self._flight.error = self.fault
+            flight.error = self.fault
             return
         reset = self._reset[batch.slots]
         self._reset[batch.slots] = False
         message = wire.request(self._model, (self._sequence, False), self._ids, self._worker, batch, reset)
-        self._flight.future = self._link.send(message, self._deadline_s + GRACE_S, self._wake)
+        flight.future = self._link.send(message, self._deadline_s + GRACE_S, partial(self._arrived, flight))
         self._sent_s = now
         self.counters["batches"] += 1
 
@@ -259,20 +274,27 @@ class TritonEngine:
         except grpc.FutureCancelledError:
             log.debug("a batch was cancelled")  # _read says so
         now = self._clock()
-        self.counters["microseconds"] += round((now - (flight.due_s - self._deadline_s)) * 1e6)
+        self._count_time(flight, now)
         try:
             answer = self._read(flight)
-            if answer.epoch != self._server_epoch:
+            if answer.epoch != flight.home[1]:
                 raise EngineError("it has begun anew")
         except EngineError as error:
             flight.error = f"Triton: {error}"
-            bad = isinstance(error, wire.BadAnswerError)
-            self.counters["bad_answers"] += bad
-            self._fail(str(error), now, bad)
+            if self._holds(flight):
+                self._fail(str(error), now, bad=isinstance(error, wire.BadAnswerError))
             return
         flight.results = dict(zip(flight.tickets, answer.results, strict=True))
-        self._late_on_end = 0
-        self._count_spoilt(answer, now)
+        if self._holds(flight):
+            self._late_on_end = 0
+            self._count_spoilt(answer, now)
+
+    def _count_time(self, flight: Flight, now: float) -> None:
+        """Of a late batch: its wait at once, and the rest when its answer has come or nobody waits for one any more."""
+        until = now if flight.came_s is None else flight.came_s
+        if flight.tickets and until > flight.counted_s:
+            self.counters["microseconds"] += round((until - flight.counted_s) * 1e6)
+            flight.counted_s = until
 
     def _count_spoilt(self, answer: wire.Answer, now: float) -> None:
         """Single rows are for the media plane; a model that goes on like this is not to be used."""
@@ -282,23 +304,27 @@ class TritonEngine:
             self._fail(f"its network gave no numbers in {SPOILT_LIMIT} batches on end", now, bad=True)
 
     def _late(self, flight: Flight) -> None:
+        now = self._clock()
         flight.late = True
         self._overdue.append(flight)
+        self._count_time(flight, now)
         self.counters["late"] += 1
-        self._late_on_end += 1
+        self._late_on_end += self._holds(flight)
         if self._late_on_end >= LATE_LIMIT:
             self._late_on_end = 0
             deadline_ms = self._deadline_s * 1000
-            self._fail(f"{LATE_LIMIT} batches on end took longer than {deadline_ms:g} ms", self._clock())
+            self._fail(f"{LATE_LIMIT} batches on end took longer than {deadline_ms:g} ms", now)
 
     def _read(self, flight: Flight) -> wire.Answer:
         """A finished request's checked answer. Raises EngineError."""
-        if flight.future.cancelled():
-            raise EngineError("the connection was closed")
-        error = flight.future.exception()
-        if error is not None:
-            raise EngineError(explain(error))
-        return wire.answer(flight.future.result(), flight.batch_id, flight.batch)
+        reason = refusal(flight.future)
+        if reason:
+            raise EngineError(reason)
+        try:
+            return wire.answer(flight.future.result(), flight.batch_id, flight.batch)
+        except wire.BadAnswerError:
+            self.counters["bad_answers"] += 1
+            raise
 
     # --- the loop
 
@@ -311,8 +337,9 @@ class TritonEngine:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._event)
 
-    def _wake(self, _: Any) -> None:
+    def _arrived(self, flight: Flight, _: Any) -> None:
         """Called on gRPC's thread."""
+        flight.came_s = self._clock()
         os.eventfd_write(self._event, 1)
 
     def close(self) -> None:

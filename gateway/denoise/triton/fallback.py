@@ -20,7 +20,7 @@ class FallbackEngine:
         self._epoch = first.epoch
         self._own: dict[int, Ticket] = {}
         """Tickets of the second, by the number that was handed out: below zero."""
-        self._ids = 0
+        self._ids = self._flushed = 0
 
     @property
     def epoch(self) -> int:
@@ -73,7 +73,10 @@ class FallbackEngine:
         self._first.tend(now)
 
     def flush(self) -> None:
-        """See `RemoteEngine.flush`."""
+        """See `RemoteEngine.flush`. Nobody collects any more what is left of the batch before: concealed frames."""
+        for number in [number for number in self._own if number >= self._flushed]:
+            self._second.collect(self._own.pop(number), 0.0)
+        self._flushed = self._ids
         self._first.flush()
 
     def due_s(self) -> float | None:

@@ -13,7 +13,7 @@ from gateway.denoise.triton import wire
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 1.0
 BAD_RETRY_S = 60.0
-"""A server whose answers are wrong again and again, or whose model is another one, is asked this seldom."""
+"""A server whose answers are wrong again and again is asked this seldom; one with another model as one that is away."""
 BAD_ANSWERS = 3
 PROBE_TIMEOUT_S = 1.0
 CALM_S = 10.0
@@ -40,8 +40,8 @@ class Link:
         self._channel: Any = None
         self._stub: Any = None
         self._probe: Any = None
+        self.ready_since = 0.0
         self._retry_s, self._backoff_s = 0.0, FIRST_RETRY_S
-        self._ready_since = 0.0
         self._bad = 0
 
     def tend(self, now: float) -> None:
@@ -57,15 +57,15 @@ class Link:
             self._judge(probe, now)
 
     def _judge(self, probe: Any, now: float) -> None:
-        error = probe.exception()
-        if error is not None:
-            self.failed(explain(error), now)
+        reason = refusal(probe)
+        if reason:
+            self.failed(reason, now)
             return
         wrong = wire.mismatch(probe.result().config, self._wanted)
         if wrong:
             self.failed(wrong, now)
         else:
-            self.ready, self.fault, self._ready_since = True, "", now
+            self.ready, self.fault, self.ready_since = True, "", now
 
     def send(self, message: Any, timeout_s: float, done: Callable[[Any], None]) -> Any:
         """Send a ModelInferRequest; done is called, on another thread, when the answer is there."""
@@ -75,7 +75,7 @@ class Link:
 
     def failed(self, reason: str, now: float, bad: bool = False) -> None:
         """Do not use it for a while. bad: what it answered was wrong, rather than nothing."""
-        if self.ready and now - self._ready_since > CALM_S:
+        if self.ready and now - self.ready_since > CALM_S:
             self._backoff_s, self._bad = FIRST_RETRY_S, 0
         self._bad += bad
         self.ready, self.fault, self._probe = False, reason, None
@@ -98,6 +98,14 @@ class Link:
             self._channel.close()
             self._channel = None
         self.ready = False
+
+
+def refusal(future: Any) -> str:
+    """Why a request that has ended brought no answer; empty when it did."""
+    if future.cancelled():
+        return "the connection was closed"
+    error = future.exception()
+    return explain(error) if error is not None else ""
 
 
 def explain(error: Any) -> str:
