@@ -5,11 +5,12 @@ signal stops at once. Media processes end with this one, however it ends: they s
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from gateway.control.stream_legs import StreamLegs
 from gateway.control.stream_rows import StreamRows
 from gateway.control.stream_session import Desk
 from gateway.control.workers import Workers, worker_count
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, EngineError, GatewayError
 from gateway.leases import Leases
 from gateway.legs import Interface
 from gateway.metrics import Metrics
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 
 EXPIRE_S = 0.5
 DRAIN_LOOK_S = 0.1
+UNSPAWNED = "a process cannot be started: {}; look at ulimit -u and -n, the cgroup's pids.max, and memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,8 @@ class Gateway:
     def _describe_metrics(self, workers: int) -> None:
         metrics = self.metrics
         metrics.gauge("calls", "Calls now", lambda: len(self.calls))
-        metrics.gauge("port_pairs_in_use", "Pairs of media ports in use", lambda: self.ports.in_use)
-        metrics.gauge("port_pairs", "Pairs of media ports on each interface", lambda: self.ports.capacity)
+        addresses = {each.address for each in self.interfaces.values()}
+        metrics.port_pairs(addresses, lambda address: self.ports.pairs(address, time.monotonic())._asdict())
         metrics.gauge("workers_ready", "Media workers ready", lambda: workers - len(self.workers.missing()))
         metrics.gauge("engines_failing", "Engines that fail in some worker", lambda: len(self.workers.degraded()))
         metrics.gauge("streams", "Streams (gRPC and HTTP) now", lambda: self.streams)
@@ -91,25 +93,32 @@ class Gateway:
         metrics.legs_by_worker(workers, self.calls.legs.in_use)
 
     async def start(self) -> Listening:
-        """Listen, start the media processes, and return when all are ready. Raises ConfigError."""
-        try:
+        """Listen, start the media processes, and return when all are ready.
+
+        Raises ConfigError where it cannot listen, EngineError where processes cannot be started.
+        """
+        with named(EngineError, UNSPAWNED):
             self.workers.start(self.calls)
-            service = ng_server.NgService(self.calls, self.workers, self.metrics)
-            self._transports = await ng_server.listen(self._config.ng, service, self.ports, self.metrics)
-            handlers = admin.Admin(
-                self.calls, self.workers, self.metrics, Rest(self.desk, self.accounts, self._config.admin.upload_max_mb)
-            )
-            self._runner = await admin.listen(self._config.admin, handlers)
-            if self._config.grpc.listen is not None:
-                self._grpc = self._grpc_server()
+        with named(ConfigError, "ng.listen or admin.listen: {}"):
+            await self._listen()
+        if self._config.grpc.listen is not None:
+            self._grpc = self._grpc_server()
+            with named(EngineError, UNSPAWNED):
                 await self._grpc.start()
-            self._expiry = asyncio.get_running_loop().create_task(self._expire())
-            await self.workers.wait_ready()
-            if isinstance(self._grpc, GrpcProcesses):
-                self._grpc.tell()
-        except OSError as error:
-            raise ConfigError(f"ng.listen or admin.listen: {error}") from error
+        self._expiry = asyncio.get_running_loop().create_task(self._expire())
+        await self.workers.wait_ready()
+        if isinstance(self._grpc, GrpcProcesses):
+            self._grpc.tell()
         return self.listening()
+
+    async def _listen(self) -> None:
+        """For NG and HTTP."""
+        service = ng_server.NgService(self.calls, self.workers, self.metrics)
+        self._transports = await ng_server.listen(self._config.ng, service, self.ports, self.metrics)
+        handlers = admin.Admin(
+            self.calls, self.workers, self.metrics, Rest(self.desk, self.accounts, self._config.admin.upload_max_mb)
+        )
+        self._runner = await admin.listen(self._config.admin, handlers)
 
     def _grpc_server(self) -> "GrpcServer | GrpcProcesses":
         if self._config.grpc.processes > 1:
@@ -182,6 +191,15 @@ class Gateway:
         log.info("stopped", extra={"calls": cut_off})
 
 
+@contextlib.contextmanager
+def named(kind: type[GatewayError], text: str) -> Iterator[None]:
+    """The system's refusals inside are of this kind; text: what was refused, with room for why."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(text.format(error)) from error
+
+
 def written(place: tuple[str, int]) -> str:
     """`127.0.0.1:2223` or `[::1]:2223`."""
     host, port = place[:2]
@@ -202,7 +220,7 @@ class Signals:
 
 
 async def run(config: Config, on_ready: Callable[[Listening], None]) -> int:
-    """Run a gateway until a signal ends it; returns the exit status. Raises ConfigError."""
+    """Run a gateway until a signal ends it; returns the exit status. Raises as `Gateway.start`."""
     signals = Signals()
     gateway = Gateway(config)
     try:
@@ -239,6 +257,7 @@ def log_ready(listening: Listening) -> None:
 def serve(config: Config, on_ready: Callable[[Listening], None] = log_ready) -> int:
     """Run a gateway until a signal ends it; on_ready is called once, when it takes calls.
 
-    Returns the exit status. Raises ConfigError when an address cannot be listened on.
+    Returns the exit status. Raises ConfigError when an address cannot be listened on, EngineError when a process cannot
+    be started.
     """
     return uvloop.run(run(config, on_ready))

@@ -95,6 +95,8 @@ class Call:
     signalled: float = 0.0
     delete_at: float | None = None
     tos: int | None = None
+    was_answered: bool = False
+    """Some fork has answered, be it gone since."""
     latched: bool = False
     """A fax or modem was heard: what the parties send passes untouched to the end."""
 
@@ -223,6 +225,7 @@ class Call:
         speaker.answered = True
         if speaker is not self.caller:
             self.selected = speaker
+            self.was_answered = True
         for index, _ in enumerate(session.media):
             speaker.line(index).hear_mux_answer(listener.line(index))
 
@@ -305,8 +308,12 @@ class Call:
     @property
     def held(self) -> bool:
         """On hold, or not answered yet: silence is no sign of death."""
-        unanswered = not any(branch.answered for branch in self.branches)
-        return unanswered or any(line.held for _, _, line, _ in self.lines())
+        return self.rings or any(line.held for _, _, line, _ in self.lines())
+
+    @property
+    def rings(self) -> bool:
+        """No fork has answered, of those there are."""
+        return not any(branch.answered for branch in self.branches)
 
     def last_life_s(self) -> float:
         """When something was last heard of the call: signalling, or a packet of the dialogue."""

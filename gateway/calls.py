@@ -19,6 +19,8 @@ from gateway.protocol import ng, sdp
 
 DEFAULT_LIST = 32
 MAX_LIST = 1000
+TIMER_C_S = 180.0
+"""How long a proxy lets a fork ring (RFC 3261 section 16.6, step 11)."""
 
 
 class Ended(NamedTuple):
@@ -157,6 +159,7 @@ class Calls:
         fork = fork_to_delete(call, request)
         if fork is not None:
             fork.delete_at = now + delay_s
+            call.signalled = now
         else:
             call.move(Event.DELETE, now)
             call.delete_at = now + delay_s
@@ -274,6 +277,8 @@ class Calls:
         if limits.final_timeout_s and now - call.created >= limits.final_timeout_s:
             return "final timeout"
         patience_s = max(limits.silent_timeout_s, limits.media_timeout_s) if call.held else limits.media_timeout_s
+        if call.rings and call.was_answered:  # was it a BYE, nobody may ever say that the others were cancelled
+            patience_s = min(patience_s, max(TIMER_C_S, limits.media_timeout_s))
         if now - call.last_life_s() >= patience_s:
             return "silent timeout" if call.held else "media timeout"
         return None
@@ -344,9 +349,10 @@ def whole_number(value: object, name: str, low: int, high: int) -> int:
 def fork_to_delete(call: Call, request: ng.Request) -> Party | None:
     """The one fork that a delete means, or None: the whole call.
 
-    A fork named by its via-branch leaves the others ringing. A dialogue named by both tags leaves only forks that were
-    answered too; a call without an answered fork is over. A via-branch that was never heard of means the whole call, as
-    in rtpengine: that of a BYE is always a new one.
+    A fork named by its via-branch, or beside the caller by its to-tag, leaves the others, ringing or answered, as in
+    rtpengine (`call_delete_branch`): it may have sent early media and failed. A fork that hangs up itself leaves only
+    those that were answered too: its BYE follows a 200, which cancels the others (RFC 3261 sections 15 and 16.7). A
+    via-branch that was never heard of means the whole call: that of a BYE is always a new one.
     """
     by_via = call.by_via(request.via_branch)
     if by_via is not None:
@@ -355,7 +361,9 @@ def fork_to_delete(call: Call, request: ng.Request) -> Party | None:
     forks = [party for party in parties if party is not None and party is not call.caller]
     if not request.to_tag or not forks:
         return None
-    return forks[0] if any(branch.answered for branch in call.branches if branch is not forks[0]) else None
+    cancelled = forks[0] is parties[0]
+    others = [branch for branch in call.branches if branch is not forks[0]]
+    return forks[0] if any(branch.answered or not cancelled for branch in others) else None
 
 
 def means_a_fork_that_is_gone(call: Call, request: ng.Request) -> bool:

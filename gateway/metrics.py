@@ -5,7 +5,7 @@ when Prometheus asks; so a scrape costs the media plane nothing and no counter e
 """
 
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
@@ -113,6 +113,10 @@ class Metrics:
         for worker in range(workers):
             gauge.labels(worker).set_function(partial(read, worker))
 
+    def port_pairs(self, addresses: Iterable[str], read: Callable[[str], Mapping[str, int]]) -> None:
+        """The gauge of pairs of media ports; read: those of an address, by state."""
+        self.registry.register(PortCollector(sorted(addresses), read))
+
     def worker_began(self, worker: int) -> None:
         """A process has taken a position."""
         self.workers.setdefault(worker, WorkerTotals())
@@ -153,6 +157,22 @@ class StreamCollector(Collector):
         yield family
 
 
+class PortCollector(Collector):
+    """Turns the states of media ports into a metric."""
+
+    def __init__(self, addresses: Iterable[str], read: Callable[[str], Mapping[str, int]]) -> None:
+        self._addresses, self._read = addresses, read
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Called by the registry at each scrape."""
+        name, text = f"{PREFIX}port_pairs", "Pairs of media ports, by local address and state"
+        family = GaugeMetricFamily(name, text, labels=("address", "state"))
+        for address in self._addresses:
+            for state, count in self._read(address).items():
+                family.add_metric((address, state), count)
+        yield family
+
+
 class WorkerCollector(Collector):
     """Turns what the workers have reported into metrics."""
 
@@ -186,7 +206,7 @@ class WorkerCollector(Collector):
         return family
 
     def _answer_seconds(self) -> CounterMetricFamily:
-        name, text = f"{PREFIX}engine_answer_seconds", "Time from sending a batch to a remote engine to its answer"
+        name, text = f"{PREFIX}engine_answer_seconds", "Time of batches at a remote engine, until answered or given up"
         family = CounterMetricFamily(name, f"{text}, by worker", labels=("worker",))
         for worker, totals in self._workers.items():
             family.add_metric((str(worker),), totals.counter("engine_microseconds") / 1e6)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from gateway.calls import Calls, UnknownCallError
+from gateway.calls import TIMER_C_S, Calls, UnknownCallError
 from gateway.config import CallsConfig, Config, DenoiseConfig, MediaConfig
 from gateway.control.sockets import SocketPool
 from gateway.errors import CallerError
@@ -287,6 +287,41 @@ def test_a_487_with_a_tag_that_nobody_has_leaves_the_answered_fork_and_ends_an_u
     ringing.offer()
     ringing.ask("delete", to_tag="bob2")
     assert ringing.is_empty
+
+
+def early_media() -> Proxy:
+    """The first fork has sent an SDP, the second rings."""
+    proxy = Proxy(CallsConfig(media_timeout_s=60, silent_timeout_s=3600))
+    proxy.offer(via_branch="z1")
+    proxy.offer(via_branch="z2")
+    proxy.answer(to_tag="bob1", via_branch="z1")
+    return proxy
+
+
+@pytest.mark.parametrize("keys", [{"to_tag": "bob1"}, {"to_tag": "bob1", "via_branch": "of-the-bye"}])
+def test_an_answered_fork_that_is_deleted_by_its_to_tag_leaves_those_that_ring(keys):
+    proxy = early_media()
+    assert "totals" in proxy.ask("delete", **keys)
+    assert len(proxy.specs) == 2
+    to_alice = proxy.answer(to_tag="bob2", via_branch="z2").media[0].port
+    assert proxy.spec(to_alice).peer >= 0
+    proxy.ask("delete", to_tag="bob2")
+    assert proxy.is_empty
+
+
+@pytest.mark.parametrize("keys", [{}, {"from_tag": "bob1", "to_tag": "alice"}, {"from_tag": "bob1"}])
+def test_a_bye_of_the_callee_or_without_a_to_tag_ends_what_still_rings(keys):
+    proxy = early_media()
+    proxy.ask("delete", **keys)
+    assert proxy.is_empty
+
+
+def test_forks_that_ring_after_an_answered_one_is_gone_ring_for_timer_c_only():
+    proxy = early_media()
+    proxy.expire(50.0)
+    proxy.ask("delete", to_tag="bob1")
+    assert proxy.expire(50.0 + TIMER_C_S - 1) == []
+    assert proxy.expire(50.0 + TIMER_C_S) == ["silent timeout"] and proxy.is_empty
 
 
 def test_a_fork_that_is_offered_again_can_be_deleted_again():

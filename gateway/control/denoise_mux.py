@@ -13,6 +13,8 @@ CODES = {
     "UNAVAILABLE": 14, "UNAUTHENTICATED": 16,
 }  # fmt: skip
 """google.rpc.Code."""
+FLOOD_MESSAGES = 64
+"""Of the longest there may be: so much may wait in all calls together, beyond the second that each may have."""
 MAX_ERRORS = 1000
 """Errors that may wait unread: more is a flood."""
 
@@ -25,6 +27,9 @@ class Mux:
         self._sessions: dict[int, Session] = {}
         self._dirty: set[int] = set()
         self._errors: list[pb.MuxedResponse] = []
+        self._most_bytes = FLOOD_MESSAGES * desk.config.grpc.max_message_bytes
+        self._excess_bytes = 0
+        """Of all calls, at most: what has gone in since it was last counted still counts."""
         self.ready = asyncio.Event()
         self.failure: StreamError | None = None
         self._ended = False
@@ -55,11 +60,18 @@ class Mux:
             session = self._begin(asked.stream_id)
         if asked.HasField("request"):
             session.handle(asked.request)
-            if session.flooded:
+            self._excess_bytes += len(asked.request.audio)
+            if session.flooded or (session.excess_bytes and self._flooded()):
                 message = "more audio waits than may: send slower, or in a stream of its own, which flow control slows"
                 raise StreamError("RESOURCE_EXHAUSTED", message)
         if asked.end and session.failure is None:
             session.end()
+
+    def _flooded(self) -> bool:
+        """More waits in all calls together than may; they are looked through only when it could be so."""
+        if self._excess_bytes > self._most_bytes:
+            self._excess_bytes = sum(session.excess_bytes for session in self._sessions.values())
+        return self._excess_bytes > self._most_bytes
 
     def _begin(self, stream_id: int) -> Session:
         def ready() -> None:

@@ -21,7 +21,9 @@ from gateway.control.stream_errors import StreamError
 from gateway.control.stream_legs import StreamLegs
 from gateway.control.stream_rows import Payloads, Refuse, Row, Treatment
 from gateway.control.stream_session import Desk
+from gateway.control.workers import worker_count
 from gateway.errors import ConfigError
+from gateway.leases import LoadLimitError
 
 REPORT_S = 0.25
 
@@ -39,8 +41,10 @@ class FarRow:
 class FarRows:
     """See `gateway.control.stream_rows.Rows`."""
 
-    def __init__(self, say: Callable[[grpc_link.Up, socket.socket | None], None]) -> None:
-        self._say = say
+    def __init__(self, say: Callable[[grpc_link.Up, socket.socket | None], None], most: int) -> None:
+        """most: rows of all media processes; more cannot be had, and would take all descriptors until the control
+        process has refused them."""
+        self._say, self._most = say, most
         self._rows: dict[int, FarRow] = {}
         self._numbers = itertools.count()
         self.busy, self.legs = 0.0, 0
@@ -49,6 +53,9 @@ class FarRows:
         self, theirs: socket.socket, label: str, payloads: Payloads, treatment: Treatment, refuse: Refuse
     ) -> FarRow:
         """Audio may go at once: it waits in the socket for the media process."""
+        if len(self._rows) >= self._most:
+            theirs.close()
+            raise LoadLimitError("Every media worker is full: raise media.slots or media.workers")
         row = FarRow(next(self._numbers), refuse)
         self._rows[row.number] = row
         self._say(OpenStream(row.number, label, payloads, treatment), theirs)
@@ -83,7 +90,8 @@ class GrpcProcess:
         self._config = config
         self._over, self._draining = asyncio.Event(), False
         self._link = Link(control, self._heard, lambda _: self._over.set())
-        self.rows = FarRows(lambda message, along: say(self._link, message, along))
+        most = config.media.slots * worker_count(config)
+        self.rows = FarRows(lambda message, along: say(self._link, message, along), most)
         self._delays: dict[int, int] = {}
         self._legs = StreamLegs(self.rows)
         self._desk = Desk(config, self._legs, lambda: self._delays)

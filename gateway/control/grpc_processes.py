@@ -39,7 +39,10 @@ class Front:
     """One gRPC process, as the control process sees it."""
 
     def __init__(self, config: Config, rows: StreamRows, ended: Counter[str], lost: Callable[["Front"], None]) -> None:
-        """Start it. ended: streams that have ended, by gRPC status, to be added to; lost: called when it is gone."""
+        """Start it; raises OSError when it cannot be.
+
+        ended: streams that have ended, by gRPC status, to be added to; lost: called when it is gone.
+        """
         self._rows, self._ended, self._on_lost = rows, ended, lost
         self._streams: dict[int, StreamRow] = {}
         self._reported = 0
@@ -47,11 +50,15 @@ class Front:
         self.listens: asyncio.Future[Listens] = asyncio.get_running_loop().create_future()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway.serve_grpc", "--control-fd", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=worker_environment(),
-                start_new_session=True,  # a terminal's Ctrl-C is the control process's to act on
-            )  # fmt: skip
+            try:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "gateway.serve_grpc", "--control-fd", str(theirs.fileno())],
+                    pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=worker_environment(),
+                    start_new_session=True,  # a terminal's Ctrl-C is the control process's to act on
+                )  # fmt: skip
+            except OSError:
+                ours.close()
+                raise
         ours.send(msgspec.json.encode(config))
         self._link = Link(ours, self._heard, self._lost)
 
@@ -189,8 +196,7 @@ class GrpcProcesses:
 
     async def _replace(self, front: Front, delay_s: float) -> None:
         await front.reap()
-        await asyncio.sleep(delay_s)
-        successor = self._spawn()
+        successor = await self._spawned(delay_s)
         try:
             listens = await asyncio.wait_for(successor.listens, START_S)
         except TimeoutError:
@@ -199,6 +205,16 @@ class GrpcProcesses:
             log.error("gRPC process cannot serve", extra={"error": listens.error})
             successor.close()
             self._lost(successor)
+
+    async def _spawned(self, delay_s: float) -> Front:
+        """A new process after a delay, and again while the system refuses one."""
+        while True:
+            await asyncio.sleep(delay_s)
+            try:
+                return self._spawn()
+            except OSError as error:
+                delay_s = self._backoff.died(time.monotonic())
+                log.error("gRPC process cannot be started", extra={"reason": str(error), "again_in_s": delay_s})
 
     async def drain(self) -> None:
         """No new streams; returns at once, the present ones run on."""

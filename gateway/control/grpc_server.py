@@ -13,6 +13,7 @@ from gateway._pb import denoise_pb2_grpc as pb_grpc
 from gateway.config import GrpcConfig
 from gateway.control import tls
 from gateway.control.denoise_stream import DenoiseService
+from gateway.control.renewal import Renewed
 from gateway.control.stream_account import Accounts
 from gateway.control.stream_session import Desk
 from gateway.errors import ConfigError
@@ -106,12 +107,28 @@ class GrpcServer:
 
 
 def credentials(config: GrpcConfig) -> grpc.ServerCredentials | None:
-    """Certificates, or None for plain text; raises ConfigError."""
-    secrets = tls.load(config)
-    if secrets is None:
+    """Certificates, as the files are when a client connects, or None for plain text; raises ConfigError."""
+    renewed = Renewed(tls.files(config), lambda: tls.load(config))
+    given = renewed.value
+    if given is None:
         return None
-    return grpc.ssl_server_credentials(
-        [(secrets.key, secrets.chain)],
-        root_certificates=secrets.client_ca,
-        require_client_auth=secrets.client_ca is not None,
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        """Called before each handshake, on a thread of gRPC's; None is to go on with what it has."""
+        nonlocal given
+        secrets = renewed.look()
+        if secrets is None or secrets is given:
+            return None
+        given = secrets
+        return certificates(secrets)
+
+    return grpc.dynamic_ssl_server_credentials(
+        certificates(given),
+        fetch,  # type: ignore[arg-type]  # grpc-stubs forget None
+        config.tls_client_ca is not None,
     )
+
+
+def certificates(secrets: tls.Secrets) -> grpc.ServerCertificateConfiguration:
+    """As gRPC has them."""
+    return grpc.ssl_server_certificate_configuration([(secrets.key, secrets.chain)], secrets.client_ca)

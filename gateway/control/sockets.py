@@ -12,6 +12,7 @@ import socket
 from collections import deque
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from gateway.config import InterfaceConfig, MediaConfig
 from gateway.errors import ConfigError
@@ -24,6 +25,15 @@ SOMEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 """Documentation addresses (RFC 5737, RFC 3849): a route to them is the default route; nothing is ever sent."""
 
 
+class Pairs(NamedTuple):
+    """How many pairs of one local address are in each state."""
+
+    in_use: int
+    resting: int
+    """After a call, or because another program has one of the two ports."""
+    free: int
+
+
 @dataclass(slots=True)
 class _Address:
     """The even ports of one local address."""
@@ -34,6 +44,11 @@ class _Address:
     lent: dict[int, float] = field(default_factory=dict)
     """Until when a call's packets may still come from the pairs that calls have had."""
 
+    def wake(self, now: float) -> None:
+        """Those that have rested are free."""
+        while self.resting and self.resting[0][0] <= now:
+            self.free.append(self.resting.popleft()[1])
+
 
 class SocketPool:
     """Implements `gateway.legs.Ports` with real sockets."""
@@ -42,12 +57,19 @@ class SocketPool:
         self._config = config
         self._addresses: dict[str, _Address] = {}
         self.in_use = 0
-        """Pairs."""
+        """Pairs, of all addresses."""
 
     @property
     def capacity(self) -> int:
         """Pairs that one address has."""
         return len(self._even_ports())
+
+    def pairs(self, address: str, now: float) -> Pairs:
+        """All pairs of an address, by state."""
+        ports = self._ports_of(address)
+        ports.wake(now)
+        free, resting = len(ports.free), len(ports.resting)
+        return Pairs(self.capacity - free - resting, resting, free)
 
     def _even_ports(self) -> range:
         first = self._config.port_min + self._config.port_min % 2
@@ -60,8 +82,7 @@ class SocketPool:
         put to rest like a used one.
         """
         ports = self._ports_of(address)
-        while ports.resting and ports.resting[0][0] <= now:
-            ports.free.append(ports.resting.popleft()[1])
+        ports.wake(now)
         while ports.free:
             port = ports.free.popleft()
             try:

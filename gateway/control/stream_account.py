@@ -26,6 +26,7 @@ import jwt
 import yaml
 
 from gateway.config import GrpcConfig
+from gateway.control.renewal import Renewed
 from gateway.control.stream_errors import StreamError
 from gateway.control.stream_pace import Pace
 from gateway.errors import ConfigError
@@ -59,6 +60,11 @@ class Account:
     def __post_init__(self) -> None:
         self.pace = Pace(self.max_rate, RATE_BURST_S)
 
+    def take_limits(self, new: "Account") -> None:
+        """Of the same token, as it is described now; what is in use stays."""
+        self.name, self.max_streams, self.max_rate = new.name, new.max_streams, new.max_rate
+        self.pace.change(new.max_rate, RATE_BURST_S)
+
     def enter(self) -> None:
         """One stream more; raises StreamError."""
         if self.max_streams and self.streams >= self.max_streams:
@@ -74,14 +80,18 @@ class Account:
 class Accounts:
     """All accounts."""
 
-    def __init__(self, config: GrpcConfig) -> None:
+    def __init__(self, config: GrpcConfig, clock: Callable[[], float] = time.monotonic) -> None:
         """Raises ConfigError when a file cannot be used."""
         self._config = config
-        self._tokens = read_tokens(config) if config.tokens else {}
-        self._keys = jwks(config.jwks) if config.jwks else None
+        self._file = Renewed((config.tokens,), lambda: read_tokens(config), clock) if config.tokens else None
+        self._read: dict[str, Account] = {}
+        """What the token file said last."""
+        self._tokens: dict[str, Account] = {}
+        """The same, with the accounts that its tokens have had all along."""
+        self._keys = jwks(config.jwks, clock) if config.jwks else None
         self._by_name: WeakValueDictionary[str, Account] = WeakValueDictionary()
         self._lately: deque[Account] = deque(maxlen=LATELY)
-        self.open = not (self._tokens or self._keys)
+        self.open = not (config.tokens or config.jwks)
         """Nobody needs a token."""
         self._everybody = Account("everybody", config.max_streams, config.max_rate)
 
@@ -92,17 +102,27 @@ class Accounts:
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise StreamError("UNAUTHENTICATED", "no token: send the metadata 'authorization: Bearer TOKEN'")
-        for known, account in self._tokens.items():
+        for known, account in (await self._listed()).items():
             if hmac.compare_digest(known.encode(), token.encode(errors="surrogateescape")):
                 return account
         if self._keys is None:
             raise StreamError("UNAUTHENTICATED", "the token is not known: ask the operator of the gateway for one")
         return self._account(await self._verified(token, self._keys))
 
-    async def _verified(self, token: str, keys: "KeyServer | jwt.PyJWKSet") -> dict[str, Any]:
+    async def _listed(self) -> dict[str, Account]:
+        """The tokens of the file as it is now. One that is gone is not taken again; its streams run on."""
+        found = await self._file.current() if self._file is not None else self._read
+        if found is not self._read:
+            self._read = found
+            for token in found.keys() & self._tokens.keys():
+                self._tokens[token].take_limits(found[token])
+            self._tokens = {token: self._tokens.get(token, account) for token, account in found.items()}
+        return self._tokens
+
+    async def _verified(self, token: str, keys: "KeyServer | Renewed[jwt.PyJWKSet]") -> dict[str, Any]:
         try:
             name = jwt.get_unverified_header(token).get("kid", "")
-            key = await keys.key(name) if isinstance(keys, KeyServer) else keys[name]
+            key = await keys.key(name) if isinstance(keys, KeyServer) else (await keys.current())[name]
             claims: dict[str, Any] = jwt.decode(
                 token, key.key, ALGORITHMS, audience=self._config.jwks_audience, issuer=self._config.jwks_issuer,
                 options={"require": ["exp", "sub"], "verify_aud": self._config.jwks_audience is not None},
@@ -191,10 +211,15 @@ def _known(path: Path, number: int, limits: object, config: GrpcConfig) -> Accou
     )
 
 
-def jwks(place: str) -> KeyServer | jwt.PyJWKSet:
+def jwks(place: str, clock: Callable[[], float]) -> KeyServer | Renewed[jwt.PyJWKSet]:
     """The keys at an https address, fetched when they are needed, or in a file; raises ConfigError."""
     if place.startswith("https://"):
-        return KeyServer(place)
+        return KeyServer(place, clock)
+    return Renewed((place,), lambda: read_keys(place), clock)
+
+
+def read_keys(place: str) -> jwt.PyJWKSet:
+    """A file of keys; raises ConfigError."""
     try:
         return jwt.PyJWKSet.from_dict(json.loads(Path(place).read_text(encoding="utf-8")))
     except (OSError, ValueError, jwt.PyJWTError, AttributeError, TypeError) as error:

@@ -37,9 +37,13 @@ class Pace:
     def __init__(self, rate: float, burst_s: float, first_s: float | None = None) -> None:
         """rate: seconds of audio a second; 0 is no limit. burst_s: what a full bucket has, in seconds of the clock;
         first_s: what it has at first, when that is less."""
-        self._per_s, self._burst_s = 1 / rate if rate else 0.0, burst_s
+        self.change(rate, burst_s)
         self._first_s = burst_s if first_s is None else first_s
         self._due_s = float("-inf")
+
+    def change(self, rate: float, burst_s: float) -> None:
+        """Another rate and burst, from now on; what was taken stays taken."""
+        self._per_s, self._burst_s = 1 / rate if rate else 0.0, burst_s
 
     def permits(self, now: float) -> bool:
         """Whether there is something in it."""

@@ -218,13 +218,17 @@ class Session:
         return self.stream is not None and self.stream.waiting_s > FULL_S
 
     @property
+    def excess_bytes(self) -> int:
+        """What waits to go in beyond FULL_S: it was read from after it was `full`."""
+        if self.stream is None:
+            return 0
+        coding = self.stream.coding
+        return max(0, self.stream.waiting_bytes - round(FULL_S * coding.rate_hz) * coding.sample_bytes)
+
+    @property
     def flooded(self) -> bool:
         """It was read from for long after it was `full`."""
-        if self.stream is None:
-            return False
-        coding = self.stream.coding
-        wise = round(FULL_S * coding.rate_hz) * coding.sample_bytes
-        return self.stream.waiting_bytes > wise + FLOOD_MESSAGES * self._desk.config.grpc.max_message_bytes
+        return self.excess_bytes > FLOOD_MESSAGES * self._desk.config.grpc.max_message_bytes
 
     def take(self) -> list[pb.DenoiseResponse]:
         """What is ready, which is to be `written`; the last is the summary."""

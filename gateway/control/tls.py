@@ -1,4 +1,4 @@
-"""The PEM files of the gRPC server: read and tried out before anybody connects."""
+"""The PEM files of the gRPC server: read and tried out before anybody gets to see them."""
 
 import ssl
 from pathlib import Path
@@ -14,6 +14,11 @@ class Secrets(NamedTuple):
     key: bytes
     chain: bytes
     client_ca: bytes | None
+
+
+def files(config: GrpcConfig) -> tuple[str, ...]:
+    """What `load` reads."""
+    return tuple(path for path in (config.tls_certificate, config.tls_key, config.tls_client_ca) if path is not None)
 
 
 def load(config: GrpcConfig) -> Secrets | None:

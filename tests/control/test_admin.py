@@ -40,6 +40,9 @@ async def test_metrics_count_calls_requests_and_legs(gateway, http, proxy):
         'denoise_gateway_legs{worker="0"} 2.0',
         'denoise_gateway_ng_requests_total{command="offer",result="ok"} 1.0',
         "denoise_gateway_calls_started_total 1.0",
+        'denoise_gateway_port_pairs{address="127.0.0.1",state="in_use"} 2.0',
+        'denoise_gateway_port_pairs{address="127.0.0.1",state="resting"} ',
+        'denoise_gateway_port_pairs{address="127.0.0.1",state="free"} 9',
         'denoise_gateway_ng_request_duration_seconds_count{command="answer"} 1.0',
         'denoise_gateway_added_delay_seconds_bucket{le="0.001",worker="0"}',
     ):

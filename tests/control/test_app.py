@@ -1,17 +1,23 @@
 """The whole process: start, drain, stop, as an operator sees it."""
 
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gateway.app import Gateway
+from gateway.config import GrpcConfig
+from gateway.control.workers import Workers
+from gateway.errors import ConfigError, EngineError
 from gateway.protocol import bencode
-from tests.control.harness import SDP
+from tests.control.harness import SDP, loopback_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
@@ -136,3 +142,40 @@ def test_an_address_that_is_taken_stops_the_start_and_names_the_key(process):
         running = process(ng=f"127.0.0.1:{stranger.getsockname()[1]}")
         _, errors = running.process.communicate(timeout=10)
     assert running.process.returncode != 0 and "ConfigError: ng.listen" in errors
+
+
+def refuse(*_, **__):
+    raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+async def refusal(gateway: Gateway) -> Exception:
+    """What a start ends with."""
+    try:
+        await gateway.start()
+    except Exception as error:
+        return error
+    finally:
+        await gateway.stop()
+    raise AssertionError("it has started")
+
+
+async def test_a_media_process_that_cannot_be_started_is_no_fault_of_an_address(monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    error = await refusal(Gateway(loopback_config()))
+    assert isinstance(error, EngineError)
+    assert "a process cannot be started: [Errno 11] Resource temporarily unavailable; look at ulimit" in str(error)
+
+
+async def test_a_grpc_process_that_cannot_be_started_is_no_fault_of_an_address(monkeypatch):
+    monkeypatch.setattr(Workers, "start", lambda *_: None)
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    config = replace(loopback_config(), grpc=GrpcConfig(listen="127.0.0.1:0", processes=2))
+    error = await refusal(Gateway(config))
+    assert isinstance(error, EngineError) and "a process cannot be started" in str(error)
+
+
+async def test_an_address_that_cannot_be_listened_on_is_one_of_the_configuration(monkeypatch):
+    monkeypatch.setattr(Workers, "start", lambda *_: None)
+    monkeypatch.setattr("gateway.control.ng_server.listen", refuse)
+    error = await refusal(Gateway(loopback_config()))
+    assert isinstance(error, ConfigError) and str(error).startswith("ng.listen or admin.listen: ")

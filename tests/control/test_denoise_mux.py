@@ -45,6 +45,32 @@ def test_a_call_that_floods_ends_and_the_others_go_on():
     assert [each.stream_id for each in muxed.mux.take().responses] == [1]
 
 
+def test_all_calls_together_have_a_limit_and_it_is_those_ahead_that_end(monkeypatch):
+    monkeypatch.setattr(denoise_mux, "FLOOD_MESSAGES", 8)
+    muxed = Muxed(max_message_bytes=SECOND)
+    muxed.say(0, BEGIN)
+    for stream_id in range(1, 31):
+        muxed.say(stream_id, BEGIN, audio(3 * SECOND))
+        muxed.say(0, audio(320))
+        assert not muxed.mux.full
+    assert sum(each.stream.waiting_bytes for each in muxed.desk.sessions) <= (31 + 8 + 1) * SECOND
+    errors = muxed.errors()
+    assert set(errors.values()) == {denoise_mux.CODES["RESOURCE_EXHAUSTED"]} and 0 not in errors
+    assert muxed.account.streams == 31 - len(errors) >= 4 and not muxed.failed
+
+
+def test_what_has_gone_in_does_not_count_against_the_limit_of_all_calls(monkeypatch):
+    monkeypatch.setattr(denoise_mux, "FLOOD_MESSAGES", 1)
+    muxed = Muxed(max_message_bytes=SECOND)
+    muxed.say(1, BEGIN)
+    for _ in range(100):
+        muxed.desk.now += 0.02
+        muxed.say(1, audio(320))
+        muxed.desk.fakes.answer(muxed.desk.now)
+    muxed.say(1, *[audio(SECOND // 2)] * 3)
+    assert muxed.errors() == {} and muxed.account.streams == 1
+
+
 def test_an_upload_that_flow_control_slows_is_no_flood():
     muxed = Muxed(max_message_bytes=4096)
     muxed.say(1, BEGIN)

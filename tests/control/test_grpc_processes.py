@@ -238,6 +238,29 @@ async def test_a_successor_that_cannot_listen_is_named_and_tried_again(monkeypat
     await processes.stop()
 
 
+async def test_a_successor_that_cannot_be_started_is_tried_again(monkeypatch, caplog):
+    refused = [None, OSError("no more processes"), OSError("no more processes"), None]
+
+    class Spawned(FakeFront):
+        def __init__(self, *told) -> None:
+            if (error := refused.pop(0)) is not None:
+                raise error
+            super().__init__(*told)
+
+    monkeypatch.setattr(grpc_processes, "Front", Spawned)
+    monkeypatch.setattr(FakeFront, "says", [Listens("x"), Listens("x")], raising=False)
+    processes = GrpcProcesses(
+        Config(grpc=GrpcConfig(listen="127.0.0.1:0")), SimpleNamespace(loads=lambda: []), Counter(), dict
+    )
+    waits: list[float] = []
+    processes._backoff = SimpleNamespace(died=lambda now: waits.append(now) or 0.0)
+    processes._lost(processes._spawn())
+    await until(lambda: not processes._tasks)
+    assert len(waits) == 3 and len(processes._fronts) == 1 and not refused
+    assert [r.reason for r in caplog.records if hasattr(r, "reason")] == ["no more processes"] * 2
+    await processes.stop()
+
+
 async def test_thousands_of_broken_streams_leave_nothing():
     async with running() as gateway, contextlib.AsyncExitStack() as stack:
         stubs = [await stack.enter_async_context(connected(gateway)) for _ in range(8)]

@@ -54,6 +54,20 @@ def test_a_port_that_another_program_holds_is_passed_over(pool):
             open_pair(0.0)
 
 
+def test_pairs_are_counted_by_address_and_state(pool):
+    first, made, open_pair = pool
+    kept, closed = open_pair(0.0), open_pair(0.0)
+    assert made.pairs("127.0.0.1", 0.0) == (2, 0, 1) and made.pairs("127.0.0.2", 0.0) == (0, 0, 3)
+    made.close(closed, 10.0)
+    assert made.pairs("127.0.0.1", 39.0)._asdict() == {"in_use": 1, "resting": 1, "free": 1}
+    assert made.pairs("127.0.0.1", 40.0) == (1, 0, 2)
+    (left,) = {first + 2, first + 4, first + 6} - {kept.port, closed.port}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("127.0.0.1", left))
+        open_pair(40.0)
+        assert made.pairs("127.0.0.1", 40.0) == (2, 1, 0)
+
+
 def test_an_ipv6_pair_has_its_traffic_class():
     pool = SocketPool(MediaConfig(port_min=24000, port_max=24999))
     pair = pool.open("::1", 184, 0.0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import time
 
 import jwt
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from gateway.config import GrpcConfig
 from gateway.control import stream_account
+from gateway.control.renewal import LOOK_S
 from gateway.control.stream_account import FETCH_AGAIN_S, KEYS_LAST_S, Account, Accounts, KeyServer
 from gateway.control.stream_errors import StreamError
 from gateway.errors import ConfigError
@@ -123,6 +125,67 @@ def test_a_token_without_a_rate_is_not_held_up():
         echo.answer(step / 1000)
         heard += len(echo.heard(step / 1000))
     assert heard == 8000 * 20
+
+
+class Clock:
+    """Stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def refused(known: Accounts, token: str) -> bool:
+    try:
+        await known.of(f"Bearer {token}")
+    except StreamError as error:
+        return error.status == "UNAUTHENTICATED"
+    return False
+
+
+async def test_a_changed_token_file_is_taken_and_what_its_tokens_use_stays(tmp_path):
+    path, clock = tmp_path / "tokens.yaml", Clock()
+    path.write_text("stays: {max_streams: 1, max_rate: 2}\ngoes:\n")
+    known = Accounts(GrpcConfig(tokens=str(path)), clock)
+    before = await known.of("Bearer stays")
+    before.enter()
+    before.pace.take(60.0, now=0.0)
+    path.write_text("stays: {name: acme, max_streams: 2, max_rate: 4}\ncomes:\n")
+    assert not await refused(known, "goes") and await refused(known, "comes")
+    clock.now = LOOK_S
+    assert await refused(known, "goes") and not await refused(known, "comes")
+    after = await known.of("Bearer stays")
+    assert after is before and (after.name, after.max_streams, after.streams) == ("acme", 2, 1)
+    assert not after.pace.permits(0.0)
+    after.enter()
+
+
+async def test_a_token_file_that_breaks_keeps_the_tokens_and_is_named_once(tmp_path, caplog):
+    path, clock = tmp_path / "tokens.yaml", Clock()
+    path.write_text(f"{SECRET}:\n")
+    known = Accounts(GrpcConfig(tokens=str(path)), clock)
+    path.write_text(f"{SECRET}: [name\n")
+    for clock.now in (LOOK_S, 2 * LOOK_S, 3 * LOOK_S):
+        assert not await refused(known, SECRET) and await refused(known, "another")
+    (record,) = caplog.records
+    assert "not valid YAML" in record.error and SECRET not in record.error
+    path.unlink()
+    clock.now += LOOK_S
+    assert not await refused(known, SECRET)
+
+
+async def test_a_changed_jwks_file_is_taken(tmp_path):
+    issuer, clock, path = Issuer(), Clock(), tmp_path / "jwks.json"
+    path.write_text(json.dumps(issuer._fetch()))
+    issuer.accounts = Accounts(GrpcConfig(jwks=str(path)), clock)
+    await issuer.account()
+    issuer.published = ["second"]
+    path.write_text(json.dumps(issuer._fetch()))
+    clock.now = LOOK_S
+    assert await issuer.refusal() == "UNAUTHENTICATED"
+    await issuer.account(key="second")
 
 
 class Issuer:
