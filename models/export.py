@@ -31,7 +31,11 @@ TRAINING_DATA = [
     "Free Spoken Digit Dataset (CC BY-SA 4.0), 8 kHz network only",
     "Asterisk core sounds en, es, ru (CC BY-SA 3.0)",
     "Fish Fillets, dialogues in Czech and Dutch (GPL-2+)",
+    "volunteers' voices of Debian's tuxpaint-stamps-default, ktuberling-data, klettres-data, festvox-ru and gcin-voice "
+    "(free licences, each in its package's copyright file), mostly cleaned by DeepFilterNet 3",
     "noise: moodist, blanket, Noisekun, ambientsounds, ESC-10 (CC0, CC BY, Pixabay licence), and synthetic",
+    "noise: effects of the Debian packages in models/packages.py (free licences, each in its package's copyright "
+    "file), keystrokes of keyboardsounds (MIT)",
     "music: Asterisk opsound hold music (CC BY-SA), Battle for Wesnoth (GPL-2+), synthetic tones",
 ]
 LICENCE = "Weights: same licence as this project. Trained on the listed audio; none of it is part of this project."

@@ -24,6 +24,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from models import export
+from models.files import replacing
 from models.networks import geometry
 from models.networks.geometry import HEAD, LEVEL_BAND, Geometry
 from models.networks.graph import FEATURE_RANGE, MEMORY_RANGE, NORM_RANGE, Weights
@@ -238,7 +239,8 @@ def write(rate: int, untrained: bool) -> None:
     """Writes `edge_<rate>k.tflite` beside the ONNX graph, and enters it into that one's card."""
     net, _ = export.load("edge", rate, untrained)
     written, name = build(net.geometry, net.weights()), export.graph_name("edge", rate)
-    export.replace(export.FOLDER / f"{name}.tflite", written)
+    with replacing(export.FOLDER / f"{name}.tflite") as part:
+        part.write_bytes(written)
     card = export.FOLDER / f"{name}.json"
     if card.exists():
         entry = {"bytes": len(written), "sha256": hashlib.sha256(written).hexdigest()}

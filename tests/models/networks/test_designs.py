@@ -1,5 +1,7 @@
 """Every design of a network, untrained: its graph is its torch module, and keeps what the engine relies on."""
 
+import hashlib
+import json
 from functools import cache
 
 import numpy as np
@@ -165,6 +167,19 @@ def test_the_edge_tflite_file_with_a_plain_fft_around_it_does_what_the_graph_doe
         wanted, _, wanted_prob = run(session("edge", rate, int8), pcm, np.array([[0, 1]], np.float32))
         assert np.square(out - wanted[0]).sum() < audio_error * np.square(wanted).sum()
         np.testing.assert_allclose(prob, wanted_prob[:, 0], atol=prob_error)
+
+
+def test_the_tflite_file_lies_beside_the_graph_and_in_its_card(tmp_path, monkeypatch):
+    pytest.importorskip("ai_edge_litert")
+    from models import export, tflite
+
+    monkeypatch.setattr(export, "FOLDER", tmp_path)
+    (tmp_path / "edge_8k.json").write_text('{"name": "edge_8k"}')
+    tflite.write(8000, untrained=True)
+    written, card = (tmp_path / "edge_8k.tflite").read_bytes(), json.loads((tmp_path / "edge_8k.json").read_text())
+    assert len(written) < LARGEST_FILE
+    tflite_entry = {"bytes": len(written), "sha256": hashlib.sha256(written).hexdigest()}
+    assert card == {"name": "edge_8k", "tflite": tflite_entry}
 
 
 def on_a_device(written: bytes, g: geometry.Geometry, pcm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
