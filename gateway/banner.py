@@ -2,7 +2,7 @@
 
 from gateway.app import Listening
 from gateway.config import Config
-from gateway.denoise.engines import RATES_HZ, brought, graph_path, model_name
+from gateway.denoise.engines import RATES_HZ, brought, model_name, serving
 
 KAMAILIO = """\
 Put this into kamailio.cfg, and call rtpengine_manage() in the routes that see an SDP, and for BYE (docs/kamailio.md):
@@ -50,7 +50,7 @@ def _models(config: Config) -> str:
         return f"none: engine.kind is {config.engine.kind}, which takes the calls one by one"
     if brought(config.engine):
         return config.engine.model
-    graphs = [graph_path(config.engine.model, rate).name for rate in RATES_HZ]
+    graphs = [serving(config.engine.model, rate).name for rate in RATES_HZ]
     return f"{config.engine.model} ({', '.join(graphs)})"
 
 

@@ -18,7 +18,7 @@ from gateway.control import tls
 from gateway.control.sockets import SocketPool, resolve
 from gateway.control.stream_account import Accounts
 from gateway.control.workers import worker_count
-from gateway.denoise.engines import RATES_HZ, brought, build, graph_path, names
+from gateway.denoise.engines import RATES_HZ, brought, build, names, serving
 from gateway.errors import ConfigError
 
 DESCRIPTORS_A_LEG = 2
@@ -123,7 +123,7 @@ def _models(config: Config) -> Iterator[Finding]:
             yield Finding(fatal=True, text=f"model: {error}")
         return
     for rate_hz in RATES_HZ:
-        graph = graph_path(config.engine.model, rate_hz)
+        graph = serving(config.engine.model, rate_hz)
         for path in (graph, graph.with_suffix(".json")):
             if not os.access(path, os.R_OK):
                 yield Finding(

@@ -19,8 +19,9 @@ from gateway.errors import ConfigError
 
 RATES_HZ = (8000, 16000)
 FALLBACK = "standard"
-"""Serves calls of a rate above a brought model's own."""
+"""Serves calls of a rate above a model's own."""
 CONNECT_LOOK_S = 0.02
+NARROW = "%s is a model for %d Hz: calls at %d Hz use %s"
 SUBSTITUTE = "light"
 """Runs in the worker while no Triton does."""
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def brought(config: EngineConfig) -> bool:
 def _bring(path: Path, rate: int, slots: int) -> Engine:
     own = card.read(path).rate
     if own < rate:
-        log.warning("%s is a model for %d Hz: calls at %d Hz use %s", path, own, rate, FALLBACK)
+        log.warning(NARROW, path, own, rate, FALLBACK)
         return OrtEngine(graph_path(FALLBACK, rate), slots)
     model = BroughtModel(path, slots)
     if not model.batched and rate == RATES_HZ[0]:  # said once
@@ -99,14 +100,21 @@ def graph_path(model: str, rate_hz: int) -> Path:
 
 
 def names() -> list[str]:
-    """The models of `models/` that are there for every rate."""
-    found = [{path.name for path in _folder().glob(f"*_{rate // 1000}k.onnx")} for rate in RATES_HZ]
-    every = set.intersection(*({name.rpartition("_")[0] for name in rate} for rate in found))
-    return sorted(every)
+    """The models of `models/` that can be chosen."""
+    return sorted(path.stem.removesuffix("_8k") for path in _folder().glob("*_8k.onnx"))
+
+
+def serving(model: str, rate_hz: int) -> Path:
+    """The graph that serves calls of a rate: the model's own, or `FALLBACK`'s above the rate of a model that has one
+    only."""
+    graph, narrow = (graph_path(model, rate) for rate in (rate_hz, RATES_HZ[0]))
+    return graph_path(FALLBACK, rate_hz) if narrow.exists() and not graph.exists() else graph
 
 
 def _known(model: str, rate: int) -> Path:
-    graph = graph_path(model, rate)
+    graph = serving(model, rate)
+    if graph != graph_path(model, rate):
+        log.warning(NARROW, model, RATES_HZ[0], rate, FALLBACK)
     if "/" not in model and not graph.exists():
         raise ConfigError(
             f"engine.model: no {graph.name} in models/; there are {', '.join(names())}; expected one of these, a path "

@@ -112,10 +112,18 @@ def test_a_missing_path_is_named(tmp_path):
         engines.build(EngineConfig(model=str(tmp_path / "absent")), 1)
 
 
-def test_every_model_with_both_rates_can_be_chosen():
-    assert "standard" in engines.names()
+def test_every_model_can_be_chosen():
+    assert {"standard", "standard_fp32"} <= set(engines.names())
     for name in engines.names():
         assert set(engines.build(EngineConfig(model=name), 2)) == set(RATES)
+
+
+def test_wide_band_calls_of_a_narrow_band_model_have_another_which_the_log_says(caplog):
+    assert engines.serving("standard_fp32", 8000).name == "standard_fp32_8k.onnx"
+    assert engines.serving("standard_fp32", 16000).name == "standard_16k.onnx"
+    assert engines.serving("light", 16000).name == "light_16k.onnx"
+    engines.build(EngineConfig(model="standard_fp32"), 2)
+    assert caplog.messages == ["standard_fp32 is a model for 8000 Hz: calls at 16000 Hz use standard"]
 
 
 @pytest.mark.parametrize("damage", ["graph", "card"])
