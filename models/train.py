@@ -9,6 +9,7 @@ were not seen before. `models.export` turns a checkpoint into a graph. With a GP
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -107,12 +108,16 @@ class Trainer:
         self.average = state["average"]
         self.steps, self.spent_s, self.hours = state["steps"], state["spent_s"], state["hours"]
 
-    def grow_from(self, small: Path) -> None:
-        """Begin with the weights of a smaller network, or of one for a lower rate."""
-        state = torch.load(small, weights_only=True, map_location=DEVICE)
-        growth.grow(state["average"], self.net)
+    def grow_from(self, start: Path) -> None:
+        """Begin with the weights of a smaller network, of one for a lower rate, or of a graph that was shipped."""
+        if start.suffix == ".onnx":
+            weights, card = growth.of_graph(start), json.loads(start.with_suffix(".json").read_text())
+            self.hours = card["mixture_hours"]
+        else:
+            state = torch.load(start, weights_only=True, map_location=DEVICE)
+            weights, self.hours = state["average"], state["hours"]
+        growth.grow(weights, self.net)
         self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
-        self.hours = state["hours"]
 
 
 def least_gains(rows: int) -> Tensor:
@@ -165,7 +170,9 @@ def main() -> None:
     parser.add_argument("--packages", type=Path, default=packages.FOLDER, help="where models.packages unpacked them")
     parser.add_argument("--cache", type=Path, default=data.CACHE)
     parser.add_argument("--resume", action="store_true", help="go on from the model's checkpoint")
-    parser.add_argument("--grow-from", type=Path, help="start from the checkpoint of a smaller network")
+    parser.add_argument(
+        "--grow-from", type=Path, help="start from a smaller network's checkpoint, or from a shipped .onnx"
+    )
     parser.add_argument("--peak", type=float, default=PEAK_RATE, help="highest learning rate")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2, help="processes that mix examples")

@@ -17,7 +17,7 @@ UNTOUCHED = "denoise-level=0"
 
 
 RACE_MS = 100
-"""Media that overtakes the ACK with its answer is dropped: nobody has said yet that the caller may send it."""
+"""Media that overtakes the ACK with its answer is a stranger's and dropped: no SDP has named its sender yet."""
 
 
 def delayed(heard: bytes, said: bytes) -> bool:

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="models/requirements-train.txt is not installed")
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 
 import onnxruntime  # noqa: E402  # wants torch
 
@@ -17,7 +18,7 @@ from models.networks.convtasnet import Bend, Spread  # noqa: E402  # wants torch
 from models.networks.designs import DESIGNS  # noqa: E402  # wants torch
 from models.networks.edge import LARGEST_FILE  # noqa: E402  # wants torch
 from models.networks.geometry import LANES  # noqa: E402  # wants torch
-from models.networks.growth import grow  # noqa: E402  # wants torch
+from models.networks.growth import grow, of_graph  # noqa: E402  # wants torch
 from models.networks.network import Denoiser  # noqa: E402  # wants torch
 
 RATES = (8000, 16000)
@@ -135,6 +136,23 @@ def test_a_wide_band_network_grown_from_a_narrow_band_one_keeps_its_blocks(name:
     grow(narrow, wide)
     kept = [torch.equal(value, wide.state_dict()[key]) for key, value in narrow.items() if key.startswith("blocks.")]
     assert kept and all(kept)
+
+
+@pytest.mark.parametrize("name", ["light", "standard"])
+def test_training_can_start_from_a_shipped_graph(name: str, tmp_path: Path):
+    trained = network(name, 16000).state_dict()
+    for int8, nearness in ((False, 0.0), (True, 0.02)):
+        onnx.save(network(name, 16000).graph(int8), tmp_path / "shipped.onnx")
+        net = DESIGNS[name](16000)
+        grow(of_graph(tmp_path / "shipped.onnx"), net)
+        for key, value in net.state_dict().items():
+            torch.testing.assert_close(value, trained[key], atol=nearness * float(trained[key].abs().max()), rtol=0)
+
+
+def test_a_graph_of_another_design_is_refused_as_a_start(tmp_path: Path):
+    onnx.save(network("convtasnet", 8000).graph(), tmp_path / "other.onnx")
+    with pytest.raises(ValueError, match="no graph of ours"):
+        of_graph(tmp_path / "other.onnx")
 
 
 def test_the_conv_tasnets_gradients_are_right():
