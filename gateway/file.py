@@ -4,6 +4,7 @@ Each channel becomes one leg of a call with 20 ms packets. What a leg sends is p
 engine's delay, and brought back to the recording's rate, length and sample type.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,11 +28,15 @@ from gateway.messages import LegSpec, Payload, Reason
 from gateway.outage import Outage
 from gateway.protocol import rtp
 
+log = logging.getLogger(__name__)
+
 Floats = npt.NDArray[np.float32]
 Progress = Callable[[float], object]
 """Told the seconds of audio that another packet has brought."""
 
 CONNECT_PATIENCE_S = 5.0
+SERVER_PATIENCE_S = 60.0
+"""How long a recording waits, in all, for servers that go while it runs: nobody listens, but somebody waits for it."""
 PACKET_S = 0.02
 PAYLOAD_TYPE = 96
 G722_DELAY = 22
@@ -149,7 +154,9 @@ def _call(pipeline: Pipeline, pcm: Floats, line: _Line, progress: Progress, lost
     heard = np.zeros_like(pcm)
     rows = np.arange(channels)
     units = round(line.clock_hz * PACKET_S)
+    waited_s = 0.0
     for i in range(packets):
+        waited_s += _await_server(pipeline.voice.remotes.get(line.rate_hz), waited_s)
         payload = phone.encode(rows, np.ascontiguousarray(pcm[i].T))
         for row in range(channels):
             datagram = rtp.pack(
@@ -164,6 +171,21 @@ def _call(pipeline: Pipeline, pcm: Floats, line: _Line, progress: Progress, lost
             lost(i, _why(pipeline, 2 * rows, line.rate_hz))
         progress(PACKET_S)
     return heard.reshape(packets * packet, channels)
+
+
+def _await_server(engine: RemoteEngine | None, waited_s: float) -> float:
+    """Wait until one is back, unless something else denoises meanwhile. Returns the seconds it took.
+
+    waited_s: how long the recording has waited already.
+    """
+    patience_s = SERVER_PATIENCE_S - waited_s
+    if engine is None or not engine.fault or engine.substitute or patience_s <= 0:
+        return 0.0
+    if not waited_s:
+        log.warning("%s; waiting up to %.0f s for a server", engine.fault, patience_s)
+    began_s = time.monotonic()
+    connect({engine.rate: engine}, patience_s)
+    return time.monotonic() - began_s
 
 
 def _left_dry(pipeline: Pipeline, slots: Ints) -> bool:

@@ -1,6 +1,7 @@
 """The `file` command's engine room: a recording through the packets, codec and engine of a call."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -183,6 +184,87 @@ def test_a_recording_that_is_denoised_in_part_is_written_and_reported(tmp_path, 
     report = denoise_file(tmp_path / "x.wav", tmp_path / "y.wav", PASSTHROUGH, "L16", nothing)
     assert report.outage.stretches == [(pytest.approx(0.49), 1.0)]
     assert np.array_equal(soundfile.read(tmp_path / "y.wav", dtype="float32")[0], pcm)
+
+
+class Time:
+    """Stands still but for who sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Server(PassthroughEngine):
+    """An engine elsewhere: dies before these batches, and is back when somebody has looked for it for `away_s`."""
+
+    epoch, fault, substitute = 0, "", ""
+    counters: ClassVar[dict[str, int]] = {}
+
+    def __init__(self, dies: set[int], away_s: float) -> None:
+        super().__init__(8000, 2)
+        self.time, self.dies, self.away_s, self.back_s = Time(), dies, away_s, 0.0
+
+    def submit(self, slots, frames, counts, control):
+        if self._batch_id in self.dies:
+            self.dies.discard(self._batch_id)
+            self.fault = "Triton at 10.0.0.9:8001: UNAVAILABLE"
+        if self.fault and not self.substitute:
+            raise EngineError(self.fault)
+        return super().submit(slots, frames, counts, control)
+
+    def tend(self, now: float) -> None:
+        self.back_s = self.back_s or now + self.away_s
+        if self.fault and now >= self.back_s:
+            self.fault, self.back_s, self.epoch = "", 0.0, self.epoch + 1
+
+    def flush(self) -> None: ...
+
+    def due_s(self) -> None: ...
+
+    def fileno(self) -> int:
+        return -1
+
+    def acknowledge(self) -> None: ...
+
+
+def outage_with(server: Server, monkeypatch) -> Outage:
+    """Of two seconds."""
+    for module in ("gateway.file", "gateway.denoise.engines"):
+        monkeypatch.setattr(f"{module}.time", server.time)
+    outage = Outage()
+    denoise_pcm(whole_samples(16000, 1), 8000, "L16", DenoiseConfig(), {8000: server}, nothing, outage=outage)
+    return outage
+
+
+def test_a_recording_waits_for_a_server_that_comes_back_and_goes_on_denoised(monkeypatch, caplog):
+    server = Server({25, 60}, away_s=20.0)
+    said = outage_with(server, monkeypatch).text(2.0)  # each time the batch that was out, and 100 ms to hear the stream
+    assert said == (
+        "0.24 of 2.00 s are not denoised (0.49 to 0.61, 1.21 to 1.33 s): Triton at 10.0.0.9:8001: UNAVAILABLE"
+    )
+    assert server.time.now == pytest.approx(40.0, abs=0.1)
+    assert caplog.messages == ["Triton at 10.0.0.9:8001: UNAVAILABLE; waiting up to 60 s for a server"]
+
+
+@pytest.mark.parametrize(
+    ("dies", "away_s", "begins"), [({50}, 1e9, [0.99]), ({10, 30, 50, 70}, 25.0, [0.19, 0.61, 1.03])]
+)
+def test_a_recording_waits_a_minute_in_all_and_ends_dry(monkeypatch, dies, away_s, begins):
+    server = Server(dies, away_s)
+    stretches = outage_with(server, monkeypatch).stretches
+    assert server.time.now == pytest.approx(60.0, abs=0.1)
+    assert [begin_s for begin_s, _ in stretches] == pytest.approx(begins) and stretches[-1][1] == 2.0
+
+
+def test_a_recording_waits_for_no_server_while_something_else_denoises(monkeypatch):
+    server = Server({10}, away_s=1e9)
+    server.substitute = "light"
+    assert outage_with(server, monkeypatch).stretches == [] and server.time.now == 0.0
 
 
 def test_an_unknown_codec_is_the_callers_fault():
