@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from gateway._pb import denoise_pb2 as pb
 from gateway.control.stream_account import Account
-from gateway.control.stream_errors import StreamError
+from gateway.control.stream_errors import StreamError, as_stream_error
 from gateway.control.stream_session import Desk, Session, stalled
 
 CODES = {
@@ -46,8 +46,8 @@ class Mux:
         for each in request.requests:
             try:
                 self._serve(each)
-            except StreamError as error:
-                self._drop(each.stream_id, error)
+            except Exception as error:
+                self._drop(each.stream_id, as_stream_error(error))
 
     def _serve(self, asked: pb.MuxedRequest) -> None:
         session = self._sessions.get(asked.stream_id)
@@ -107,7 +107,12 @@ class Mux:
             session = self._sessions.get(stream_id)
             if session is None:
                 continue
-            for each in session.take():
+            try:
+                ready = session.take()
+            except Exception as error:
+                self._drop(stream_id, as_stream_error(error))
+                continue
+            for each in ready:
                 response.responses.add(stream_id=stream_id, response=each)
             self._taken.append(session)
             if session.finished:
@@ -134,8 +139,8 @@ class Mux:
         for stream_id, session in list(self._sessions.items()):
             try:
                 session.end()
-            except StreamError as error:
-                self._drop(stream_id, error)
+            except Exception as error:
+                self._drop(stream_id, as_stream_error(error))
         self.ready.set()
 
     def fail(self, error: StreamError) -> None:

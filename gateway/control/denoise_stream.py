@@ -5,7 +5,6 @@ in one message. The writer is never waited for: what a client does not read is c
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
@@ -20,9 +19,6 @@ from gateway.control.stream_account import Account, Accounts
 from gateway.control.stream_coding import RATES_HZ, choose
 from gateway.control.stream_errors import StreamError, as_stream_error
 from gateway.control.stream_session import ENCODING, Desk, Session
-from gateway.errors import GatewayError
-
-log = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 FULL_LOOK_S = 0.02
@@ -48,7 +44,8 @@ class DenoiseService(pb_grpc.DenoiseServiceServicer):
         status = "CANCELLED"
         try:
             await begin(context)
-            await converse(read(context, session), write(context, session, ready), failed)
+            work = read(context, session), write(context, session, ready)
+            await converse(*work, failed, lambda error: session.fail(broken(error)))
             status = "OK" if session.failure is None else session.failure.status
         finally:
             session.close(status)
@@ -63,7 +60,8 @@ class DenoiseService(pb_grpc.DenoiseServiceServicer):
         mux = Mux(self._desk, await self._admit(context), failed.set)
         try:
             await begin(context)
-            await converse(read(context, mux), write_mux(context, mux), failed)
+            work = read(context, mux), write_mux(context, mux)
+            await converse(*work, failed, lambda error: mux.fail(broken(error)))
         finally:
             mux.close()
         if mux.failure is not None:
@@ -96,8 +94,8 @@ class DenoiseService(pb_grpc.DenoiseServiceServicer):
                 raise StreamError("UNAVAILABLE", "the gateway is shutting down: connect to another")
             authorization = metadata.get("authorization")
             return await self._accounts.of(str(authorization) if authorization is not None else None)
-        except StreamError as error:
-            await refuse(context, error)
+        except Exception as error:
+            await refuse(context, as_stream_error(error))
 
 
 async def begin(context: Context) -> None:
@@ -106,19 +104,16 @@ async def begin(context: Context) -> None:
 
 
 async def read(context: Context, client: Session | Mux) -> None:
-    """Requests, until the client closes its side or does something wrong."""
-    try:
-        while True:
-            request: Any = await context.read()
-            if request is grpc.aio.EOF:
-                client.end()
-                return
-            client.handle(request)
-            while client.full:
-                client.heard()  # it is we who do not read
-                await asyncio.sleep(FULL_LOOK_S)
-    except Exception as error:
-        client.fail(broken(error))
+    """Requests, until the client closes its side; raises what is wrong with one."""
+    while True:
+        request: Any = await context.read()
+        if request is grpc.aio.EOF:
+            client.end()
+            return
+        client.handle(request)
+        while client.full:
+            client.heard()  # it is we who do not read
+            await asyncio.sleep(FULL_LOOK_S)
 
 
 async def write(context: Context, session: Session, ready: asyncio.Event) -> None:
@@ -143,13 +138,11 @@ async def write_mux(context: Context, mux: Mux) -> None:
 
 
 def broken(error: Exception) -> StreamError:
-    """What an exception in a reader means: the client is gone, it sent what is no message, or a fault of ours."""
-    if isinstance(error, GatewayError):
-        return as_stream_error(error)
+    """What an exception in a reader or writer means: the client is gone, it sent what is no message, or a fault of
+    ours."""
     if isinstance(error, grpc.RpcError | grpc.aio.BaseError | asyncio.InvalidStateError):
         return StreamError("CANCELLED", "the client is gone")
-    log.error("a stream failed", exc_info=error)
-    return StreamError("INTERNAL", "a fault of the gateway: see its log")
+    return as_stream_error(error)
 
 
 async def refuse(context: Context, error: StreamError) -> NoReturn:

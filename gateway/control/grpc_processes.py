@@ -26,7 +26,7 @@ from gateway.control.stream_errors import StreamError, as_stream_error
 from gateway.control.stream_rows import StreamRow, StreamRows
 from gateway.control.worker_link import worker_environment
 from gateway.control.workers import Backoff
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Front:
 
         try:
             row = self._rows.open(theirs, asked.label, asked.payloads, asked.treatment, refuse)
-        except GatewayError as error:
+        except Exception as error:
             refuse(as_stream_error(error))
             return
         self._streams[asked.number] = row

@@ -72,7 +72,7 @@ class Rest:
             response = await begin(request, recording)
             with contextlib.suppress(ConnectionError):
                 work = feed(session, file, recording.size), write(session, ready, response)
-                await converse(*work, failed)
+                await converse(*work, failed, lambda error: session.fail(broken(error)))
                 if session.failure is None:
                     await response.write_eof()
                     status = "OK"
@@ -139,16 +139,13 @@ async def begin(request: web.Request, recording: wav.Wav) -> web.StreamResponse:
 
 async def feed(session: Session, file: File, size: int) -> None:
     """The whole recording, as fast as it may go."""
-    try:
-        while size > 0 and (piece := file.read(min(PIECE_BYTES, size))):
-            size -= len(piece)
-            session.handle(pb.DenoiseRequest(audio=piece))
-            while session.full:
-                session.heard()
-                await asyncio.sleep(FULL_LOOK_S)
-        session.end()
-    except StreamError as error:
-        session.fail(error)
+    while size > 0 and (piece := file.read(min(PIECE_BYTES, size))):
+        size -= len(piece)
+        session.handle(pb.DenoiseRequest(audio=piece))
+        while session.full:
+            session.heard()
+            await asyncio.sleep(FULL_LOOK_S)
+    session.end()
 
 
 async def write(session: Session, ready: asyncio.Event, response: web.StreamResponse) -> None:
@@ -164,6 +161,12 @@ async def write(session: Session, ready: asyncio.Event, response: web.StreamResp
             if audio:
                 await response.write(audio)
         session.written()
+
+
+def broken(error: Exception) -> StreamError:
+    """What an exception means that was raised in reading the recording or in writing the answer."""
+    gone = isinstance(error, ConnectionError)
+    return StreamError("CANCELLED", "the client is gone") if gone else as_stream_error(error)
 
 
 def parse_query(query: dict[str, str]) -> pb.Controls:

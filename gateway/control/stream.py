@@ -86,6 +86,7 @@ class Stream:
         self._out_bytes = self._writing_bytes = self._given_bytes = 0
         self._queued = self._closed = self._ahead = False
         """Ahead: audio waits, since the client is faster than the clock."""
+        self._fault: Exception | None = None
         self._total_bytes: int | None = None
         """To be given out in all, once the client has closed its side."""
         self.bytes_in = self.late_frames = self.lost_frames = 0
@@ -190,8 +191,13 @@ class Stream:
         return frames
 
     def _go_on(self, now: float) -> None:
+        """Called in a row with other streams, or while one of them is served: a fault is for who takes from this."""
         self._queued = False
-        self.pump(now)
+        try:
+            self.pump(now)
+        except Exception as error:
+            self._fault = error
+            self._ready()
 
     def _let_go(self, frames: int, live: bool, now: float) -> None:
         size = frames * self._frame_bytes
@@ -274,7 +280,9 @@ class Stream:
             self._ready()
 
     def take(self) -> list[Piece]:
-        """What is ready for the client; it counts as unread until it is `written`."""
+        """What is ready for the client; it counts as unread until it is `written`. Raises what went wrong meanwhile."""
+        if self._fault is not None:
+            raise self._fault
         pieces, self._out = self._out, []
         self._writing_bytes += self._out_bytes
         self._out_bytes = 0

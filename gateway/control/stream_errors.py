@@ -3,8 +3,12 @@
 gRPC ends the stream with it, a multiplexed stream ends the one call, HTTP answers with the status that fits.
 """
 
-from gateway.errors import CallerError, GatewayError
+import logging
+
+from gateway.errors import CallerError
 from gateway.leases import LoadLimitError, OutOfSlotsError
+
+log = logging.getLogger(__name__)
 
 
 class StreamError(CallerError):
@@ -16,10 +20,14 @@ class StreamError(CallerError):
         self.status = status
 
 
-def as_stream_error(error: GatewayError) -> StreamError:
-    """What any of our errors means to the client of a stream."""
+def as_stream_error(error: Exception) -> StreamError:
+    """What an exception means to the client of a stream. What no caller has done is a fault of ours: the log says it
+    all, the client learns that there is one."""
     if isinstance(error, StreamError):
         return error
     if isinstance(error, LoadLimitError | OutOfSlotsError):
         return StreamError("RESOURCE_EXHAUSTED", f"{error}: try again later, or at another gateway")
-    return StreamError("INVALID_ARGUMENT" if isinstance(error, CallerError) else "INTERNAL", str(error))
+    if isinstance(error, CallerError):
+        return StreamError("INVALID_ARGUMENT", str(error))
+    log.error("a stream failed", exc_info=error)
+    return StreamError("INTERNAL", "a fault of the gateway: see its log")

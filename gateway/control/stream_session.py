@@ -49,6 +49,9 @@ class Watched(Protocol):
     def tick(self, now: float) -> None:
         """See `Desk.tick`."""
 
+    def fail(self, error: StreamError) -> None:
+        """End it for this reason."""
+
 
 class Desk:
     """What sessions need of the gateway, and the sessions there are."""
@@ -85,7 +88,10 @@ class Desk:
         """A few times a second: what waits for time goes on, and who does not read is found."""
         now = self.clock()
         for each in list(self.watched):
-            each.tick(now)
+            try:
+                each.tick(now)
+            except Exception as error:  # and the others have their turn
+                each.fail(as_stream_error(error))
 
     def silent(self, heard_s: float, now: float) -> StreamError | None:
         """What becomes of a client that has been silent since then."""
@@ -184,9 +190,13 @@ class Session:
     # --- responses
 
     def _receive(self, datagram: bytes, now: float) -> None:
-        if self.stream is not None:
+        if self.stream is None or self.failure is not None:
+            return
+        try:
             self.stream.receive(datagram, now)
             self._check_unread()
+        except Exception as error:  # the caller serves all streams
+            self.fail(as_stream_error(error))
 
     def _check_unread(self) -> None:
         if self.stream is not None and self.stream.unread_s > self._queue_s:

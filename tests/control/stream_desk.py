@@ -6,11 +6,24 @@ from gateway._pb import denoise_pb2 as pb
 from gateway.config import Config, GrpcConfig
 from gateway.control.stream_pace import Credits
 from gateway.control.stream_rows import Treatment
-from gateway.control.stream_session import Desk
+from gateway.control.stream_session import Desk, Session
 
 BEGIN = pb.DenoiseRequest(configuration=pb.Configuration(sample_rate_hz=8000))
+BAD = pb.DenoiseRequest(configuration=pb.Configuration(sample_rate_hz=8000, label="bad"))
 SECOND = 16000
 """Bytes of it."""
+
+
+def spoil(monkeypatch, method: str, label: str = "bad") -> None:
+    """A fault of ours in this method of the sessions of this label."""
+    right = getattr(Session, method)
+
+    def wrong(self: Session, *given):
+        if self._configuration.label == label:
+            raise IndexError("list index out of range")
+        return right(self, *given)
+
+    monkeypatch.setattr(Session, method, wrong)
 
 
 def audio(size: int) -> pb.DenoiseRequest:

@@ -1,11 +1,13 @@
 """Many calls over one stream: what a client that floods or does not read does to itself, and to its other calls."""
 
+import pytest
+
 from gateway._pb import denoise_pb2 as pb
 from gateway.control import denoise_mux
 from gateway.control.denoise_mux import Mux
 from gateway.control.stream_account import Account
 from gateway.control.stream_session import STALL_S
-from tests.control.stream_desk import BEGIN, SECOND, FakeDesk, audio
+from tests.control.stream_desk import BAD, BEGIN, SECOND, FakeDesk, audio, spoil
 
 
 class Muxed:
@@ -117,3 +119,17 @@ def test_errors_that_nobody_reads_end_the_whole_stream(monkeypatch):
     for number in range(4):
         muxed.say(number, audio(320))
     assert muxed.failed and muxed.mux.failure.status == "RESOURCE_EXHAUSTED"
+
+
+@pytest.mark.parametrize("method", ["handle", "take", "end"])
+def test_a_fault_of_ours_ends_its_own_call(monkeypatch, method):
+    spoil(monkeypatch, method)
+    muxed = Muxed()
+    muxed.say(1, BAD)
+    muxed.say(2, BEGIN)
+    muxed.say(1, audio(320))
+    muxed.mux.end()
+    assert muxed.errors() == {1: denoise_mux.CODES["INTERNAL"]}
+    muxed.desk.fakes.answer(0.0)
+    muxed.errors()
+    assert muxed.desk.ended == {"INTERNAL": 1, "OK": 1} and muxed.mux.finished and not muxed.failed

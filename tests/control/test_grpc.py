@@ -30,6 +30,7 @@ from loadtest import h2
 from loadtest.processes import free_port
 from tests.control import certificates
 from tests.control.harness import loopback_config
+from tests.control.stream_desk import BAD, spoil
 
 AUDIO = Path(__file__).parents[1] / "audio" / "noisy_8k.wav"
 FIRST = pb.DenoiseRequest(configuration=pb.Configuration(sample_rate_hz=8000))
@@ -227,6 +228,21 @@ async def test_mutual_tls_serves_only_whom_the_authority_knows(folder):
         async with client(gateway, folder) as stranger:
             with pytest.raises(DenoiseError, match="UNAVAILABLE"):
                 await stranger.info()
+
+
+async def test_a_fault_of_ours_ends_its_own_stream_without_words_of_pythons(folder, monkeypatch):
+    spoil(monkeypatch, "take")
+    async with running(folder) as gateway, client(gateway, folder) as reached:
+        other = reached.stub.DenoiseStream()
+        await other.write(FIRST)
+        await other.read()
+        bad = reached.stub.DenoiseStream(iter([BAD]))
+        assert await ending(bad) == ("INTERNAL", "a fault of the gateway: see its log")
+        await other.write(pb.DenoiseRequest(audio=bytes(320)))
+        await other.done_writing()
+        assert (await ending(other))[0] == "OK"
+        await gone(gateway)
+        assert gateway.desk.ended == {"INTERNAL": 1, "OK": 1}
 
 
 async def test_silent_clients_are_let_go(folder):

@@ -18,6 +18,7 @@ from gateway.app import Gateway
 from gateway.config import AdminConfig, GrpcConfig
 from gateway.control import stream_session
 from tests.control.harness import loopback_config
+from tests.control.stream_desk import spoil
 
 TOKEN = "a-secret-of-the-test"
 
@@ -188,6 +189,14 @@ async def test_a_client_that_does_not_read_is_cut_off(gateway, monkeypatch):
     with contextlib.suppress(ConnectionError):
         assert len(await reader.read(-1)) < len(body)
     writer.close()
+
+
+@pytest.mark.parametrize("method", ["handle", "take"])
+async def test_a_fault_of_ours_cuts_the_answer_off_at_once(gateway, monkeypatch, method):
+    spoil(monkeypatch, method, label="POST /v1/denoise")
+    with pytest.raises(aiohttp.ClientError):
+        await asyncio.wait_for(post(gateway, recording()[1]), 5)
+    assert await ended(gateway) == {"INTERNAL": 1}
 
 
 async def test_a_client_that_stops_sending_is_told_and_let_go():

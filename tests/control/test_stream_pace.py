@@ -108,6 +108,20 @@ def test_an_upload_never_falls_behind_the_clock(busy):
     assert begun - sum(echo.stream.waiting_s for echo in echoes) >= 0.95 * 3.0 * 100
 
 
+def test_a_fault_in_a_streams_turn_is_for_who_takes_from_it_and_the_others_have_theirs(monkeypatch):
+    media = Media(legs=21)
+    bad, *others = uploads(media, 20)
+    monkeypatch.setattr(bad.stream, "pump", lambda now: [][1])
+    served = [0] * len(others)
+    for pulse in range(1, 101):
+        media.run(pulse * PULSE_S)
+        served = [n + len(echo.sent) for n, echo in zip(served, others, strict=True)]
+        go(media, others, media.now)
+    assert min(served) > 40 and not bad.sent
+    with pytest.raises(IndexError):
+        bad.stream.take()
+
+
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5), st.integers(0, 9000)), max_size=60), st.integers(0, 9))
 def test_everything_is_given_back_however_streams_end(steps, legs):
     media = Media(legs=legs)

@@ -5,7 +5,7 @@ import pytest
 from gateway.config import Config, EngineConfig
 from gateway.control.stream_account import Account
 from gateway.control.stream_session import STALL_S, Desk, Session
-from tests.control.stream_desk import BEGIN, FakeDesk, audio
+from tests.control.stream_desk import BAD, BEGIN, FakeDesk, audio, spoil
 
 
 def begun(desk: FakeDesk) -> tuple[Session, list[bool]]:
@@ -66,3 +66,27 @@ def test_a_client_that_takes_nothing_is_ended_also_when_only_the_tail_is_left(en
 def test_a_network_goes_by_its_name_wherever_it_runs(kind, models):
     desk = Desk(Config(engine=EngineConfig(kind=kind, model="standard")), legs=None, delays=dict)
     assert desk.models() == models
+
+
+def test_a_fault_in_what_all_streams_share_ends_only_the_stream_that_it_is_of(monkeypatch, caplog):
+    desk = FakeDesk(idle_timeout_s=60.0)
+    sessions = [Session(desk, Account("acme"), lambda: None, lambda: None) for _ in range(20)]
+    for number, session in enumerate(sessions):
+        session.handle(BAD if number == 10 else BEGIN)
+    spoil(monkeypatch, "tick")
+    desk.wait(0.1)
+    assert [each.failure.status for each in sessions if each.failure] == ["INTERNAL"] and sessions[10].failure
+    monkeypatch.undo()
+    desk.wait(60.0)
+    assert [each.failure.status for each in sessions].count("DEADLINE_EXCEEDED") == 19
+
+
+def test_a_fault_with_what_comes_back_ends_the_stream_and_is_logged_once(monkeypatch, caplog):
+    desk = FakeDesk()
+    session, failed = begun(desk)
+    monkeypatch.setattr(session.stream, "receive", lambda datagram, now: [][1])
+    session.handle(audio(3200))
+    assert len(desk.fakes.open_legs[0].sent) > 1
+    desk.fakes.answer(desk.now)
+    assert session.failure.status == "INTERNAL" and failed == [True]
+    assert [record.message for record in caplog.records if record.exc_info] == ["a stream failed"]
