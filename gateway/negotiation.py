@@ -121,6 +121,7 @@ def our_endpoint(request: ng.Request, listener: Party, line: Line, media: sdp.Me
         rtcp_port=None if without_rtcp else port + 1,
         rtcp_mux=muxed if media.is_rtp else None,
         transport=_transport(request, line, media),
+        own_ssrc=line.kind is Kind.AUDIO,
     )
 
 

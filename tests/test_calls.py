@@ -404,6 +404,15 @@ def test_video_and_fax_are_relayed_raw():
     assert len(proxy.specs) == 6
 
 
+def test_sources_go_from_the_audio_that_gets_our_ssrc_and_stay_in_what_is_relayed_raw():
+    proxy = Proxy()
+    sources = "a=ssrc:7 cname:x\na=ssrc-group:FID 7 8\n"
+    for said in (proxy.offer(ALICE + sources + VIDEO + sources), proxy.answer(BOB + sources + VIDEO + sources)):
+        audio, video = ["".join(section) for section in said.sections]
+        assert "ssrc" not in audio and "a=sendrecv\r\n" in audio
+        assert sources.replace("\n", "\r\n") in video
+
+
 def test_a_line_rejected_in_the_answer_frees_its_legs():
     proxy = Proxy()
     proxy.offer(ALICE + VIDEO)

@@ -4,7 +4,7 @@
 byte and in order. What decides where packets go (m=, c=, a=rtcp) is checked strictly; a broken attribute elsewhere is
 ignored, because phones in the field send many.
 Source: RFC 8866 (SDP), RFC 3264 (offer and answer, hold, rejected m-lines), RFC 3605 (a=rtcp), RFC 5761 (rtcp-mux),
-RFC 3551 (static payload types), RFC 8839 (ICE attributes). What `replace` means follows rtpengine.
+RFC 3551 (static payload types), RFC 8839 (ICE attributes), RFC 5576 (a=ssrc). What `replace` means follows rtpengine.
 """
 
 import ipaddress
@@ -57,6 +57,7 @@ _ICE = re.compile(r"a=(candidate|remote-candidates|end-of-candidates|ice-[a-z0-9
 _KEYS = re.compile(r"a=(crypto|fingerprint|setup|tls-id|key-mgmt)\s*(:|$)", re.IGNORECASE)
 _FEEDBACK = re.compile(r"a=rtcp-fb\s*:", re.IGNORECASE)
 _MUX = re.compile(r"a=rtcp-mux(-only)?\s*$", re.IGNORECASE)
+_SOURCE = re.compile(r"a=ssrc(-group)?\s*:", re.IGNORECASE)
 _RTCP = re.compile(r"a=rtcp\s*:", re.IGNORECASE)
 _BUNDLE = re.compile(r"a=(group:BUNDLE\b|bundle-only\s*$)", re.IGNORECASE)
 
@@ -330,8 +331,8 @@ def _dropped(line: str, remove_ice: bool, secure: bool) -> bool:
 
 
 def _unwanted(line: str, endpoint: Endpoint) -> bool:
-    """Lines that the endpoint's rtcp-mux and transport rule out."""
-    if endpoint.rtcp_mux is False and _MUX.match(line):
+    """Lines that the endpoint's rtcp-mux, SSRC and transport rule out."""
+    if (endpoint.rtcp_mux is False and _MUX.match(line)) or (endpoint.own_ssrc and _SOURCE.match(line)):
         return True
     no_feedback = endpoint.transport is not None and not endpoint.transport.upper().endswith("F")
     return bool(no_feedback and _FEEDBACK.match(line))

@@ -140,6 +140,9 @@ class Endpoint:
     """True: a=rtcp-mux, False: without it, None: as it came."""
     transport: str | None = None
     """None: as it came."""
+    own_ssrc: bool = False
+    """Its packets bear an SSRC of ours, so those that the SDP names (RFC 5576) will never be seen. Which one it is,
+    nobody can promise: the media plane draws another when a worker dies."""
 
 
 def is_secure_profile(transport: str) -> bool:

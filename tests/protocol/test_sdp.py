@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -268,11 +269,12 @@ def test_a_browsers_offer_becomes_plain_rtp_when_ice_goes_and_the_transport_chan
     session = sdp.parse(load("browser_offer"))
     (media,) = session.media
     assert (media.has_ice, media.has_fingerprint, media.rtcp_mux, media.mid) == (True, True, True, "0")
-    endpoint = sdp.Endpoint(OURS, 30000, 30001, rtcp_mux=False, transport="RTP/AVP")
+    endpoint = sdp.Endpoint(OURS, 30000, 30001, rtcp_mux=False, transport="RTP/AVP", own_ssrc=True)
     after = sdp.rewrite(session, [endpoint], remove_ice=True)
-    for name in ("ice-", "candidate", "end-of-candidates", "fingerprint", "setup", "rtcp-fb", "group", "rtcp-mux"):
+    names = "ice-", "candidate", "end-of-candidates", "fingerprint", "setup", "rtcp-fb", "group", "rtcp-mux", "ssrc"
+    for name in names:
         assert f"a={name}" not in after, name
-    for line in ("a=mid:0", "a=msid-semantic: WMS *", "a=rtpmap:111 opus/48000/2", "a=ssrc:1 cname:x", "a=rtcp-rsize"):
+    for line in ("a=mid:0", "a=msid-semantic: WMS *", "a=rtpmap:111 opus/48000/2", "a=rtcp-rsize"):
         assert f"{line}\r\n" in after
     (plain,) = sdp.parse(after).media
     assert (plain.is_secure, plain.has_ice, plain.rtp_remote, plain.rtcp_remote) == (
@@ -281,6 +283,20 @@ def test_a_browsers_offer_becomes_plain_rtp_when_ice_goes_and_the_transport_chan
         (OURS, 30000),
         (OURS, 30001),
     )
+
+
+SOURCES = "a=ssrc:1 cname:x  a=SSRC:1 msid:s t  a=ssrc-group:FID 1 2  a=ssrc:2 cname:x"
+
+
+def test_sources_go_from_a_line_whose_packets_bear_our_ssrc_and_from_no_other() -> None:
+    kept = "a=msid:s t  a=mid:0  a=ssrcs:x  a=x-ssrc:1"
+    lines = f"{AUDIO}  {kept}  {SOURCES}", f"m=video 7000 RTP/AVP 99  {SOURCES}", f"m=audio 0 RTP/AVP 0  {SOURCES}"
+    session = sdp.parse(body(*lines))
+    ours = [sdp.Endpoint(OURS, 30000 + 2 * index, own_ssrc=index != 1) for index in range(3)]
+    audio, video, rejected = ("".join(section) for section in sdp.parse(sdp.rewrite(session, ours)).sections)
+    kept, sources = ("".join(f"{line}\r\n" for line in text.split("  ")) for text in (kept, SOURCES))
+    assert audio.endswith(kept) and video.endswith(sources) and rejected.endswith(sources)
+    assert sdp.rewrite(session, [None] * 3).count(sources) == 3
 
 
 def test_line_ends_and_a_missing_last_one_are_kept() -> None:
@@ -302,6 +318,7 @@ ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).filter(
     lambda address: not address.is_multicast and not address.is_unspecified
 )
 UNKNOWN = st.from_regex(r"[biy]=[^\r\n]{0,20}|a=x-[a-z]{1,5}(:[^\r\n]{0,20})?", fullmatch=True)
+SOURCE = st.from_regex(r"a=ssrc(-group)?:[^\r\n]{0,20}", fullmatch=True)
 
 
 @st.composite
@@ -311,7 +328,7 @@ def sections(draw: st.DrawFn) -> str:
     if draw(st.booleans()):
         address = draw(ADDRESSES)
         lines.append(f"c=IN IP{address.version} {address}")
-    lines += draw(st.lists(UNKNOWN, max_size=4))
+    lines += draw(st.lists(UNKNOWN | SOURCE, max_size=4))
     return "".join(f"{line}\r\n" for line in lines)
 
 
@@ -339,6 +356,10 @@ def test_rewriting_puts_our_endpoints_in_and_keeps_every_other_line(text: str, a
     known = ("c=", "m=", "a=rtcp:")
     kept = [line for line in text.split("\r\n") if not line.startswith(known)]
     assert [line for line in after.render().split("\r\n") if not line.startswith(known)] == kept
+    bare = sdp.parse(sdp.rewrite(session, [replace(endpoint, own_ssrc=True) for endpoint in ours]))
+    for media, section, stripped in zip(session.media, after.sections, bare.sections, strict=True):
+        gone = () if media.rejected else ("a=ssrc:", "a=ssrc-group:")
+        assert list(stripped) == [line for line in section if not line.startswith(gone)]
 
 
 LINES = st.sampled_from(
