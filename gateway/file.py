@@ -76,8 +76,9 @@ def denoise_file(source: Path, target: Path, config: Config, codec: str, progres
     for an engine that needs one."""
     pcm, rate_hz, subtype = _read(source)
     engines = build(config.engine, slots=2 * pcm.shape[1])
-    connect(engines, CONNECT_PATIENCE_S)
-    _check(engines[_line(codec, rate_hz).rate_hz])
+    line = _line(codec, rate_hz)
+    connect({line.rate_hz: engines[line.rate_hz]}, CONNECT_PATIENCE_S)
+    _check(engines[line.rate_hz])
     started = time.perf_counter()
     signals: list[Detection] = []
     outage = Outage()

@@ -267,6 +267,16 @@ def test_a_recording_waits_for_no_server_while_something_else_denoises(monkeypat
     assert outage_with(server, monkeypatch).stretches == [] and server.time.now == 0.0
 
 
+def test_a_recording_waits_for_no_server_of_another_rate(tmp_path, monkeypatch):
+    here, away = Server(set(), away_s=0.0), Server(set(), away_s=1e9)
+    away.fault, away.time = "it has no model for 16000 Hz", here.time
+    monkeypatch.setattr("gateway.file.build", lambda config, slots: {8000: here, 16000: away})
+    monkeypatch.setattr("gateway.denoise.engines.time", here.time)
+    soundfile.write(tmp_path / "x.wav", whole_samples(8000, 1), 8000)
+    assert denoise_file(tmp_path / "x.wav", tmp_path / "y.wav", PASSTHROUGH, "L16", nothing).outage.stretches == []
+    assert here.time.now == 0.0
+
+
 def test_an_unknown_codec_is_the_callers_fault():
     with pytest.raises(CallerError, match="codec OPUS: unknown; the codecs are L16, PCMU, PCMA, G722"):
         through(np.zeros((10, 1), np.float32), 8000, "OPUS")
