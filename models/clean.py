@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -110,9 +111,13 @@ def main() -> None:
     parser.add_argument("--packages", type=Path, default=packages.FOLDER)
     parser.add_argument("--cache", type=Path, default=data.CACHE)
     args = parser.parse_args()
+    split = data.load_split()
     noisy = [s for s in data.sources(args.data, args.packages) if s.group.startswith(data.NOISY)]
-    for source in tqdm(noisy, desc="cleaning", mininterval=5):
-        clean(source.name, source.samples(), args.cache / data.CLEANED)
+    noisy = [s for s in noisy if not data.held_out(s, split)]
+    with ProcessPoolExecutor() as pool:
+        each = pool.map(data.prepared, noisy, [args.cache] * len(noisy))
+        for _ in tqdm(each, desc="cleaning", total=len(noisy), mininterval=5):
+            pass
 
 
 if __name__ == "__main__":
