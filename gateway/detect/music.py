@@ -38,7 +38,7 @@ SILENCE_DBFS = -64.0
 """A block below this says nothing: the verdict and its evidence stay."""
 FORGET_BLOCKS = 25
 """Silent blocks (4 s) after which the verdict is withdrawn and what was heard is forgotten."""
-ROWS = 64
+ROWS = 128
 """Blocks analysed at once: few enough that their spectra stay in the processor's cache."""
 
 

@@ -23,7 +23,7 @@ from models.sound import augment, codecs, synthesis, tones
 from models.sound.augment import Rng, from_db
 from models.sound.sources import Sources
 
-KIND_SHARES = {"noisy": 0.52, "clean": 0.15, "music": 0.16, "tone": 0.11, "noise": 0.06}
+KIND_SHARES = {"noisy": 0.71, "clean": 0.10, "music": 0.10, "tone": 0.05, "noise": 0.04}
 KEEP_MUSIC, UNDISTURBED = 0.65, 0.8
 """How often music is to be kept, and how often music and tones come without noise."""
 QUIETEST_TONE_DBFS = -48

@@ -20,10 +20,13 @@ import numpy as np
 from gateway.control.worker_link import worker_environment
 from gateway.detect.ear import Ear
 from gateway.detect.sines import HOP, RATE, Floats
+from gateway.detect.sound import BLOCK_FRAMES
 from tests.tonelab import material
 from tests.tonelab.levels import at_level, through_g711, with_noise
 
 PACKET = 2 * HOP
+BLOCKS = BLOCK_FRAMES * HOP // PACKET
+"""Packets in what the music detector hears at a time."""
 PARTS = {
     "music": ("_music", "hear"),
     "screen": ("_screen", "see"),
@@ -72,19 +75,20 @@ def timed(spent: dict[str, float], name: str, method: Callable[..., Any]) -> Cal
 
 def cost(pcm: Floats, parts: bool) -> dict[str, float]:
     """µs a frame of 10 ms and row: of everything, or, slower for the watches, of each part."""
-    ear, slots, keep = Ear(len(pcm)), np.arange(len(pcm)), np.ones(len(pcm), np.bool_)
-    for slot in slots.tolist():
+    ear, everyone, keep = Ear(len(pcm)), np.arange(len(pcm)), np.ones(len(pcm), np.bool_)
+    for slot in everyone.tolist():
         ear.open_leg(slot)
     spent = {name: 0.0 for name, (part, _) in PARTS.items() if parts and hasattr(ear, part)}
     for name in spent:
         owner = getattr(ear, PARTS[name][0])
         setattr(owner, PARTS[name][1], timed(spent, name, getattr(owner, PARTS[name][1])))
     spent["all"] = 0.0
-    for at in range(0, pcm.shape[1] - PACKET + 1, PACKET):
-        frames = np.ascontiguousarray(pcm[:, at : at + PACKET]).reshape(-1, 2, HOP)  # as a decoder leaves them
+    for number, at in enumerate(range(0, pcm.shape[1] - PACKET + 1, PACKET)):
+        slots = everyone[everyone % BLOCKS <= number]  # calls begin when they like
+        frames = np.ascontiguousarray(pcm[slots, at : at + PACKET]).reshape(-1, 2, HOP)  # as a decoder leaves them
         began = time.thread_time()
         ear.verdicts(slots)
-        ear.take(slots, frames, RATE, keep)
+        ear.take(slots, frames, RATE, keep[slots])
         ear.listen()
         spent["all"] += time.thread_time() - began
     if ear.fault:
