@@ -98,6 +98,7 @@ class Sockets:
     def update(self, spec: LegSpec, relatch: bool) -> None:
         """Start latching anew after an offer or answer of the party, or where RTCP is said to be somewhere else."""
         for port in self._of(spec.slot):
+            port.raw = spec.kind is Kind.RAW  # a re-INVITE may turn audio into T.38, and back
             old = port.latching
             if not relatch and (not port.rtcp or old.expects(spec.rtcp_remote)):
                 continue

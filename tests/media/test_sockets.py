@@ -149,6 +149,15 @@ def test_a_raw_leg_learns_from_anything():
     assert bench.receive() == [b"UDPTL"] and bench.sockets.latched == [0]
 
 
+@pytest.mark.parametrize(("before", "after"), [(Kind.AUDIO, Kind.RAW), (Kind.RAW, Kind.AUDIO)])
+@pytest.mark.parametrize("relatch", [True, False])
+def test_a_reinvite_to_fax_and_back_changes_what_a_leg_learns_from(before, after, relatch):
+    bench = Bench(kind=before)
+    bench.sockets.update(msgspec.structs.replace(bench.spec, kind=after, epoch=1), relatch)
+    bench.peer.sendto(b"\x00UDPTL", bench.ours.getsockname())
+    assert bench.receive() == ([b"UDPTL"] if after is Kind.RAW else [])
+
+
 def test_of_a_long_queue_the_newest_are_kept_and_no_round_overflows():
     bench = Bench(pinned=None)
     ports = [bench.ours] + [udp() for _ in range(3)]
