@@ -126,11 +126,13 @@ def our_endpoint(request: ng.Request, listener: Party, line: Line, media: sdp.Me
 
 
 def _transport(request: ng.Request, line: Line, media: sdp.Media) -> str | None:
-    """The profile to write: as asked for in an offer; in an answer what the offerer offered; None keeps it."""
+    """The profile to write: as asked for in an offer; in an answer what the offerer offered; None keeps it.
+
+    `accept` is a word for answers: to go along with another profile than the one offered.
+    """
     if not media.is_rtp:
         return None
+    accept = request.transport_protocol == "ACCEPT"
     if request.command == "offer":
-        return request.transport_protocol
-    if request.transport_protocol == "ACCEPT" or line.media is None or not line.media.is_rtp:
-        return None
-    return line.media.transport
+        return None if accept else request.transport_protocol
+    return None if accept or line.media is None or not line.media.is_rtp else line.media.transport

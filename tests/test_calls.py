@@ -617,6 +617,20 @@ def test_a_required_mux_advertises_no_rtcp_port():
     assert to_bob.media[0].rtcp_port is None and to_bob.media[0].rtcp_mux
 
 
+# --- profiles
+
+
+@pytest.mark.parametrize(
+    ("asked", "to_bob", "to_alice"),
+    [(None, "RTP/AVP", "RTP/AVP"), ("RTP/AVPF", "RTP/AVPF", "RTP/AVP"), ("ACCEPT", "RTP/AVP", "RTP/AVPF")],
+)
+def test_the_profile_is_what_an_offer_asks_for_and_an_answer_gets_what_was_offered_or_accepts(asked, to_bob, to_alice):
+    proxy = Proxy()
+    assert proxy.offer(transport_protocol=asked).media[0].transport == to_bob
+    bob = BOB.replace("RTP/AVP", "RTP/AVPF")
+    assert proxy.answer(bob, transport_protocol=asked).media[0].transport == to_alice
+
+
 # --- what is not there
 
 
