@@ -341,7 +341,7 @@ def supports(request: ng.Request) -> tuple[str, ...]:
 def whole_number(value: object, name: str, low: int, high: int) -> int:
     """An integer, or one written out; else CallerError."""
     text = str(value)
-    if not text.isascii() or not text.isdigit() or not low <= int(text[:9]) <= high:
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or not low <= int(text) <= high:
         raise CallerError(f"{name} must be a whole number from {low} to {high}")
     return int(text)
 

@@ -796,7 +796,8 @@ def test_list_is_bounded_and_statistics_count():
         proxy.ask("offer", sdp=ALICE, call_id=f"c{number}")
     assert len(proxy.ask("list")["calls"]) == 32
     assert len(proxy.ask("list", extra={"limit": "5"})["calls"]) == 5
-    assert "limit" in proxy.ask("list", extra={"limit": "many"})["error-reason"]
+    for wrong in ("many", "0000000015000", "0" * 5000 + "1", 0, -1, 1001, True, None):
+        assert "limit" in proxy.ask("list", extra={"limit": wrong})["error-reason"]
     assert proxy.ask("statistics")["statistics"]["currentstatistics"]["sessionstotal"] == 40
 
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway import call_report
-from gateway.calls import Calls, UnknownCallError
+from gateway.calls import Calls, UnknownCallError, whole_number
 from gateway.config import AdminConfig
 from gateway.control.allow import AllowList, Door, host_and_port
 from gateway.control.rest import Rest
@@ -82,8 +82,8 @@ class Admin:
 
     async def list_calls(self, request: web.Request) -> web.Response:
         """`?offset=0&limit=100`: calls, oldest first; `next` is the offset of the next page, or null."""
-        offset = number(request.query.get("offset", "0"), "offset", 0, 10**9)
-        limit = number(request.query.get("limit", str(DEFAULT_PAGE)), "limit", 1, MAX_PAGE)
+        offset = whole_number(request.query.get("offset", "0"), "offset", 0, 10**9)
+        limit = whole_number(request.query.get("limit", str(DEFAULT_PAGE)), "limit", 1, MAX_PAGE)
         now = self._clock()
         page = [call_report.summary(call, now) for call in self._calls.page(offset, limit)]
         more = offset + limit < len(self._calls)
@@ -136,13 +136,6 @@ def parse_controls(text: str) -> tuple[ng.Controls, str | None]:
     if tag is not None and not isinstance(tag, str):
         raise CallerError("tag must be a string")
     return ng.Controls(body.get("denoise"), level, body.get("music"), bypass=body.get("bypass")), tag
-
-
-def number(text: str, name: str, low: int, high: int) -> int:
-    """A number of the query string; raises CallerError."""
-    if not text.isascii() or not text.isdigit() or len(text) > 10 or not low <= int(text) <= high:
-        raise CallerError(f"{name} must be a whole number from {low} to {high}")
-    return int(text)
 
 
 @web.middleware
