@@ -103,7 +103,7 @@ class Admin:
         """Change the denoise controls of a running call; answers with the call."""
         call_id = request.match_info["call_id"]
         self._calls.get(call_id)
-        controls, tag = parse_controls(await request.text())
+        controls, tag = parse_controls((await request.read()).decode())
         orders = self._calls.control(call_id, controls, tag, self._clock())
         self._workers.send(orders)
         log.info("denoise controls changed", extra={"call_id": call_id, "legs": len(orders)})

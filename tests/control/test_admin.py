@@ -101,6 +101,12 @@ async def test_a_wrong_change_is_refused_and_says_what_would_be_right(http, prox
         assert words in answer["error"] and "level" in answer["hint"]
 
 
+async def test_a_body_is_utf_8_whatever_charset_its_type_names(http, proxy):
+    await proxy.call("c", 4000, 5000)
+    response = await http.patch("/calls/c", data=b'{"level": 5}', headers={"Content-Type": "text/plain; charset=none"})
+    assert response.status == 200 and (await response.json())["denoise"]["level"] == 5
+
+
 async def test_unknown_calls_and_paths_get_404_and_huge_bodies_413(http):
     assert (await http.get("/calls/nobody")).status == 404
     assert (await http.patch("/calls/nobody", json={"level": 1})).status == 404
