@@ -32,6 +32,8 @@ class Legs:
         self.generation = np.full(slots, -1, np.int64)
         self.kind = np.zeros(slots, np.int8)
         self.peer = np.full(slots, -1, np.int64)
+        self.muxed = np.zeros(slots, np.bool_)
+        """RTCP shares the RTP port of the leg's party."""
         self.codec = np.full((slots, 128), OTHER, np.int8)
         self.clock_hz = np.full((slots, 128), 8000, np.int64)
         self.out_payload_type = np.tile(np.arange(128, dtype=np.int64), (slots, 1))
@@ -63,6 +65,7 @@ class Legs:
         self.specs[slot] = spec
         self.kind[slot] = AUDIO if spec.kind is Kind.AUDIO else RAW
         self.peer[slot] = spec.peer
+        self.muxed[slot] = spec.rtcp_mux
         self._map_payloads(slot, spec.payloads)
         self.delayed[slot] |= spec.denoise
         self.wanted[slot] = spec.denoise and spec.level > 0 and spec.bypass != "on"

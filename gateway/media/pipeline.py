@@ -113,7 +113,7 @@ class Pipeline:
         """
         count = self._rejoin(count, now)
         kind = self.legs.kind[self.slots[:count]]
-        relayed = np.flatnonzero(kind == RAW)
+        relayed = self._demux(np.flatnonzero(kind == RAW))
         arrivals = self._parse(np.flatnonzero(kind == AUDIO))
         admitted = self.streams.admit(arrivals, now)
         self._hold(admitted)
@@ -171,13 +171,25 @@ class Pipeline:
         )  # fmt: skip
         if good.all():
             return arrivals
-        for i in np.flatnonzero(headers.rtcp).tolist():
-            row = rows[i]
-            self.rtcp.append((int(slots[i]), self.slab[row, : self.lengths[row]].tobytes()))
+        self._put_aside(rows[headers.rtcp])
         bad = ~headers.valid & ~headers.rtcp
         np.add.at(self.streams.errors, slots[bad], 1)
         self.streams.count("dropped_garbage", int(bad.sum()))
         return arrivals.take(good)
+
+    def _demux(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Put RTCP aside that shares the RTP port of raw rows: the other party may take it elsewhere."""
+        muxed = rows[self.legs.muxed[self.slots[rows]]]
+        if not len(muxed):
+            return rows
+        rtcp = muxed[rtp.parse(self.slab[muxed], self.lengths[muxed]).rtcp]
+        self._put_aside(rtcp)
+        return np.setdiff1d(rows, rtcp, assume_unique=True)
+
+    def _put_aside(self, rows: npt.NDArray[np.intp]) -> None:
+        """For the relay of RTCP."""
+        for row in rows.tolist():
+            self.rtcp.append((int(self.slots[row]), self.slab[row, : self.lengths[row]].tobytes()))
 
     def _hold(self, admitted: Admitted) -> None:
         waiting = np.flatnonzero(admitted.verdict == HOLD)

@@ -233,6 +233,16 @@ def test_raw_legs_relay_any_datagram():
     assert bench.feed(b"\x00not rtp", slot=2) == [b"\x00not rtp"]
 
 
+@pytest.mark.parametrize("muxed", [True, False])
+def test_rtcp_of_a_raw_leg_goes_its_own_way_where_the_party_muxes(muxed):
+    bench = Bench()
+    for slot, peer in ((2, 3), (3, 2)):
+        bench.pipeline.open(spec(slot, peer, kind=Kind.RAW, rtcp_mux=muxed and slot == 2))
+    report, video = b"\x81\xce\x00\x02" + bytes(8), rtp.pack(b"x", payload_type=99, sequence=1, timestamp=1, ssrc=1)
+    assert bench.feed(video, report, b"\x00stun", slot=2) == [video, *([] if muxed else [report]), b"\x00stun"]
+    assert bench.pipeline.rtcp == ([(2, report)] if muxed else [])
+
+
 def test_garbage_is_dropped_and_counted():
     bench = Bench()
     assert bench.feed(b"", b"\x80", b"\x00" * 40, b"\x9f" + b"\x00" * 20) == []
