@@ -77,16 +77,14 @@ def kind_of(media: sdp.Media) -> Kind:
     return Kind.AUDIO if media.kind == "audio" and media.is_rtp else Kind.RAW
 
 
-def choose_interface(
-    interfaces: Mapping[str, Interface], name: str | None, family: str | None, fallback: Interface | None = None
-) -> Interface:
+def choose_interface(interfaces: Mapping[str, Interface], name: str | None, family: str | None) -> Interface:
     """The interface that faces a party.
 
-    name: from NG's `direction`; family: `IP4` or `IP6`; fallback: what the party has now. Raises CallerError.
+    name: from NG's `direction`; family: `IP4` or `IP6`. Raises CallerError.
     """
     if name is not None and name not in interfaces:
         raise CallerError(f"Unknown interface '{name}' in direction: configured are {', '.join(interfaces)}")
-    chosen = interfaces[name] if name is not None else fallback or default_interface(interfaces)
+    chosen = interfaces[name] if name is not None else default_interface(interfaces)
     if family is None or chosen.family == family:
         return chosen
     for interface in interfaces.values():

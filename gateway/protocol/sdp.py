@@ -233,7 +233,6 @@ def rewrite(
     *,
     replace: Set[str] = frozenset(),
     remove_ice: bool = False,
-    version: str | None = None,
 ) -> str:
     """The session's text with our endpoints in it; one endpoint an m-line.
 
@@ -242,7 +241,7 @@ def rewrite(
     asks for it. BUNDLE is always taken out, since every m-line has ports of its own.
 
     replace: NG's names: `origin` (address in o=), `session-connection`, `zero-address` (held addresses too),
-    `username` and `session-name` (`-`). version: the version in o=, when given.
+    `username` and `session-name` (`-`).
     """
     if len(endpoints) != len(session.media):
         raise ValueError(f"{len(endpoints)} endpoints for {len(session.media)} m-lines")
@@ -256,7 +255,7 @@ def rewrite(
         address = _written(address, live[0][0].address, replace)
     secure = not live or any(_stays_secure(endpoint) for endpoint, _ in live)
     own = live[0][0].address if live else None
-    parts = [line for line in _head(session, address, own, replace, version) if not _dropped(line, remove_ice, secure)]
+    parts = [line for line in _head(session, address, own, replace) if not _dropped(line, remove_ice, secure)]
     for media, section, endpoint in zip(session.media, session.sections, endpoints, strict=True):
         if media.rejected:
             parts += section
@@ -267,9 +266,7 @@ def rewrite(
     return "".join(parts)
 
 
-def _head(
-    session: Session, address: str | None, own: str | None, replace: Set[str], version: str | None
-) -> Iterator[str]:
+def _head(session: Session, address: str | None, own: str | None, replace: Set[str]) -> Iterator[str]:
     """Session-level lines: `address` for c=, `own` for o=."""
     connected = False
     for line in session.head:
@@ -279,17 +276,17 @@ def _head(
             connected = True
         elif line.startswith("s=") and "session-name" in replace:
             yield "s=-" + _end(line)
-        elif line.startswith("o=") and (version or replace & {"origin", "username"}):
-            yield _o_line(line, own if "origin" in replace else None, "username" in replace, version)
+        elif line.startswith("o=") and replace & {"origin", "username"}:
+            yield _o_line(line, own if "origin" in replace else None, "username" in replace)
         else:
             yield line
 
 
-def _o_line(line: str, address: str | None, hide_username: bool, version: str | None) -> str:
-    username, session_id, old_version, *place = line[2:].strip().rsplit(None, 5)
+def _o_line(line: str, address: str | None, hide_username: bool) -> str:
+    username, session_id, version, *place = line[2:].strip().rsplit(None, 5)
     if address:
         place = ["IN", _family(address), address]
-    fields = ["-" if hide_username else username, session_id, version or old_version, *place]
+    fields = ["-" if hide_username else username, session_id, version, *place]
     return f"o={' '.join(fields)}{_end(line)}"
 
 

@@ -201,8 +201,8 @@ def test_replace_names_what_else_is_changed() -> None:
     endpoints = [sdp.Endpoint(OURS, 30000)]
     assert "c=IN IP4 192.0.2.1\r\nt=0 0" in sdp.rewrite(session, endpoints), "the m-line has an address of its own"
     everything = {"origin", "session-connection", "username", "session-name"}
-    after = sdp.rewrite(session, endpoints, replace=everything, version="77")
-    assert after.startswith(f"v=0\r\no=- 1 77 IN IP4 {OURS}\r\ns=-\r\nc=IN IP4 {OURS}\r\nt=0 0\r\n")
+    after = sdp.rewrite(session, endpoints, replace=everything)
+    assert after.startswith(f"v=0\r\no=- 1 2 IN IP4 {OURS}\r\ns=-\r\nc=IN IP4 {OURS}\r\nt=0 0\r\n")
 
 
 def test_of_several_c_lines_only_the_first_is_replaced_and_the_others_go() -> None:
