@@ -32,7 +32,7 @@ REQUESTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(REQUESTS, st.floats(0.0, 50.0)), max_size=25))
 def test_any_signalling_keeps_the_books_straight(requests):
     proxy = Proxy(slots=24)
@@ -81,7 +81,7 @@ def sdp_texts(draw) -> str:
 SIX = ALICE.replace("IP4 192.0.2.10", "IP6 2001:db8::1")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(offer=SIX, answer=SIX, words=list("abcde"), source="fe80::1%" + "z" * 25_000)
 @given(offer=sdp_texts(), answer=sdp_texts(), words=st.lists(WORDS, min_size=5, max_size=5), source=ADDRESSES)
 def test_no_offer_or_answer_makes_an_order_that_its_worker_cannot_read(offer, answer, words, source):

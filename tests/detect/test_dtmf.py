@@ -126,7 +126,7 @@ def test_a_frame_gives_frequencies_to_within_a_percent_in_noise(snr_db: float):
     assert np.abs(errors - [0.01, -0.01]).max() < 0.01
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_garbage_never_raises_and_never_reaches_a_neighbour(seed: int):
     rng = np.random.default_rng(seed)

@@ -96,7 +96,7 @@ def test_a_leg_that_says_too_much_is_counted_instead():
     assert len(listener.ear.found) == REPORTS_PER_SECOND == listener.ear.unreported
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(["tone", "noise", "silence", "loud", "skip", "forget"]), max_size=30), st.data())
 def test_a_row_hears_the_same_alone_and_in_company(sounds: list[str], data):
     """Whatever the neighbours hear."""

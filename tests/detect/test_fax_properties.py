@@ -47,7 +47,7 @@ def rubbish(draw):
     return out.astype(np.float32)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(rubbish(), min_size=1, max_size=3), st.sampled_from([80, 160]))
 def test_rubbish_on_one_leg_harms_no_other(garbage, chunk):
     good = [signals.around(signals.v21_preamble(600), 200, 200), signals.around(signals.tty("GA"), 100, 0)]
@@ -62,7 +62,7 @@ def test_rubbish_on_one_leg_harms_no_other(garbage, chunk):
     assert not (fax.latched | fax.active | fax.holds)[untouched].any()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.sampled_from(sorted(SIGNALS)), st.lists(st.integers(-2000, 200000), max_size=60), st.integers(0, 2**32 - 1))
 def test_any_jump_of_time_is_survived(name, jumps, seed):
     pcm, fax = rows(SIGNALS[name]()), Fax(1)

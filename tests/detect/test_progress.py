@@ -154,7 +154,7 @@ def test_a_reset_forgets_a_pause():
     assert not detector.holds[0] and not detector.active[0]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_garbage_never_raises_and_never_reaches_a_neighbour(seed: int):
     rng = np.random.default_rng(seed)

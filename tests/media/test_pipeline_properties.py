@@ -28,7 +28,7 @@ batches = st.lists(
 
 
 @pytest.mark.parametrize("engine", [PassthroughEngine, lambda rate, slots: AdaptedEngine(Blocks(rate), rate, slots)])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(arrivals=batches)
 def test_any_datagrams_in_any_order_do_no_harm(engine, arrivals):
     bench = Bench(engine)
@@ -43,7 +43,7 @@ def test_any_datagrams_in_any_order_do_no_harm(engine, arrivals):
     assert len(bench.pipeline.held) <= 16
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.permutations(list(range(1, 9))), st.sets(st.integers(1, 8), max_size=3))
 def test_packets_shuffled_within_the_hold_come_out_in_order_and_complete(order, lost):
     bench = Bench(bypass="on")

@@ -66,7 +66,7 @@ def crowd(batch: Batch, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2, suppress_health_check=list(HealthCheck))
 @example([Batch(rows, 0.7, ("loud", "broken")) for rows in SIZES])
 @given(st.lists(batches(st.sampled_from(SIZES) | st.integers(1, 40)), min_size=1, max_size=6))
 def test_a_call_sounds_the_same_in_any_batch_next_to_anything(name: str, shapes: list[Batch]):

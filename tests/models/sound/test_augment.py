@@ -21,7 +21,7 @@ def db(x: np.ndarray) -> float:
 
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("name", synthesis.NOISES)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=seeds)
 def test_every_synthetic_noise_is_finite_and_near_level_one(name: str, rate: int, seed: int):
     x = synthesis.make(np.random.default_rng(seed), name, 2 * rate, rate)
@@ -32,7 +32,7 @@ def test_every_synthetic_noise_is_finite_and_near_level_one(name: str, rate: int
 
 
 @given(seed=seeds)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_siren_never_stands_still(seed: int):
     x = synthesis.siren(np.random.default_rng(seed), 8000, 8000)
     spectrum = np.abs(np.fft.rfft(x.reshape(10, 800) * np.hanning(800)))
@@ -41,7 +41,7 @@ def test_a_siren_never_stands_still(seed: int):
 
 @pytest.mark.parametrize("rate", RATES)
 @given(seed=seeds)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_room_begins_with_the_direct_sound(rate: int, seed: int):
     whole, early = augment.room(np.random.default_rng(seed), rate)
     assert whole[0] == early[0] == 1
@@ -78,7 +78,7 @@ def test_resizing_keeps_the_level_and_moves_the_pitch(size: int, wanted: int):
 
 
 @given(seed=seeds)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_concealment_leaves_what_arrived_alone(seed: int):
     x, rng = noise(8000, seed % 1000), np.random.default_rng(seed)
     missing, repeat = augment.lost_packets(rng, 8000, 8000)
@@ -128,7 +128,7 @@ def test_the_level_of_speech_does_not_count_its_pauses(rate: int):
 
 
 @given(seed=seeds)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_tones_stay_below_full_scale(seed: int):
     x = tones.tones(np.random.default_rng(seed), 16000, 8000)
     assert x.dtype == np.float32

@@ -1,0 +1,7 @@
+"""For all tests."""
+
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+"""No test fails because its machine is slow: speed is a matter of benchmarks."""
