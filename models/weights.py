@@ -8,6 +8,7 @@ a server which runs `gateway/denoise/triton/device_network.py` needs neither ONN
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from gateway.denoise.triton.arrays import in_float, read
 from models.networks.geometry import Geometry
 from models.networks.graph import Weights, build
 
-__all__ = ["Weights", "float_graph", "in_float", "read", "shape"]
+__all__ = ["Weights", "float_graph", "in_float", "read", "shape", "whole"]
 
 
 def shape(weights: Weights) -> Geometry:
@@ -29,11 +30,15 @@ def shape(weights: Weights) -> Geometry:
 
 def float_graph(weights: Weights) -> onnx.ModelProto:
     """`in_float` as a graph, for runtimes without the int8 product (ONNX Runtime on CUDA)."""
-    layers, g = in_float(weights), shape(weights)
-    for stem, count in ({f"blocks.{i}.inner": 3 for i in range(g.blocks)} | {"output": 2}).items():
-        for part in ("weight", "bias"):
-            layers[f"{stem}.{part}"] = np.concatenate([layers[f"{stem}.{i}.{part}"] for i in range(count)], axis=-1)
-    return build(g, layers, int8=False)
+    return build(shape(weights), whole(in_float(weights)), int8=False)
+
+
+def whole(layers: Weights) -> Weights:
+    """Layers that a graph keeps cut by their outputs (NAME.0, NAME.1) joined again, as NAME; the rest as it is."""
+    parts: dict[str, list[np.ndarray]] = {}
+    for name in sorted(layers):
+        parts.setdefault(re.sub(r"\.\d+(\.(weight|bias))$", r"\1", name), []).append(layers[name])
+    return {name: np.concatenate(each, axis=-1) if len(each) > 1 else each[0] for name, each in parts.items()}
 
 
 def main(argv: list[str] | None = None) -> None:

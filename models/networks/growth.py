@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gateway.denoise.triton import arrays
+from models import weights
 from models.networks.geometry import LANES
 from models.networks.network import Denoiser
 
@@ -54,10 +53,7 @@ def place(own: dict[str, Tensor], small: dict[str, Tensor], layer: str, rows: Te
 def of_graph(path: Path) -> dict[str, Tensor]:
     """The weights of a graph of `standard` or `light` under their names in torch; int8 codes times their steps, which
     is as near as int8 kept them. Raises ValueError when the graph is not of this design."""
-    layers: dict[str, list[np.ndarray]] = {}
-    found = arrays.in_float(arrays.read(path))
-    for name in sorted(name for name in found if name.endswith((".weight", ".bias"))):
-        whole = re.sub(r"\.\d+(\.(weight|bias))$", r"\1", name)  # NAME.0 and NAME.1 are one layer, cut by its outputs
-        layers.setdefault(whole, []).append(found[name].T)
-    joined = {name: torch.from_numpy(np.concatenate(parts).copy()) for name, parts in layers.items()}
-    return joined | {"keep_music": torch.from_numpy(found["keep_music"])}
+    layers = weights.whole(weights.in_float(weights.read(path)))
+    kept = [name for name in layers if name == "keep_music" or name.endswith((".weight", ".bias"))]
+    turned = [layers[name].T if name.endswith(".weight") else layers[name] for name in kept]
+    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in zip(kept, turned, strict=True)}
