@@ -167,7 +167,8 @@ class Features:
         out[:, :REGIONS] = np.log(sizes) - self._log_widths
         newest = np.concatenate([partials, np.sqrt(sizes, out=sizes)], axis=1)
         now = self._blocks[slots]
-        products = self._history[slots[:, None], (now[:, None] - LAGS) & (HISTORY - 1)]
+        earlier = slots[:, None] * HISTORY + ((now[:, None] - LAGS) & (HISTORY - 1))
+        products = self._history.reshape(-1, BINS + REGIONS).take(earlier, axis=0)
         products *= newest[:, None]
         likeness = (products.reshape(-1, BINS + REGIONS) @ self._wide_regions).reshape(-1, len(LAGS), REGIONS)
         likeness /= products[:, :, BINS:] + np.float32(1e-3)

@@ -72,7 +72,7 @@ class Sound:
         """float32 [n, chunks, 160]"""
         steps = np.arange(-(-samples // CHUNK), 0, -1)
         whole = self.frames[slots] // FRAMES
-        return self._ring[slots[:, None] * CHUNKS + (whole[:, None] - steps) % CHUNKS]
+        return self._ring.take(slots[:, None] * CHUNKS + (whole[:, None] - steps) % CHUNKS, axis=0)
 
     def energy(self, slots: Ints) -> Floats:
         """Sum of squares of the newest chunk of each slot, float32 [n]."""
