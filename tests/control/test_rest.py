@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import errno
 import io
 import json
 import os
 import socket
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -206,3 +208,14 @@ async def test_a_client_that_stops_sending_is_told_and_let_go():
         assert set(await ended(gateway)) <= {"INVALID_ARGUMENT", "DEADLINE_EXCEEDED"}
         writer.close()
         await writer.wait_closed()
+
+
+async def test_an_upload_that_cannot_be_kept_is_a_fault_of_ours(monkeypatch):
+    def full(file, piece):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "write", full)
+    async with running() as gateway:
+        status, answer = await post(gateway, recording()[1])
+        assert (status, json.loads(answer)["error"]) == (500, "a fault of the gateway: see its log")
+        assert await ended(gateway) == {"INTERNAL": 1}
