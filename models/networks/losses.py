@@ -11,8 +11,10 @@ POWER = 0.3
 """Compression of magnitudes: quiet parts count, as they do to the ear (Ephrat et al., 2018)."""
 OVER_SUPPRESSION = 0.6
 """Extra weight of magnitude taken away from the target."""
-SHAPE, HEARD, PAUSES = 60.0, 0.25, 1.0
-"""Weights: of the spectral error, of a point of PESQ, and of a bel (10 dB) in pauses."""
+SHAPE, HEARD, PAUSES, SOFTER = 60.0, 1.0, 2.0, 1.0
+"""Weights: of the spectral error, of a point of PESQ, of a bel (10 dB) in pauses, and of a bel that a voice loses."""
+SILENT = 1e-7
+"""Mean square of a target that is none."""
 QUIET, FLOOR = 3e-4, 1e-4
 """Power of a pausing frame against the target's loudest, and power against its mean below which nothing is heard."""
 
@@ -52,9 +54,17 @@ def level(output: Tensor, target: Tensor) -> Tensor:
     return torch.log10((error + 1e-3 * power + 1e-8) / (power + 1e-6)).clamp(-3, 1)
 
 
+def softer(output: Tensor, target: Tensor) -> Tensor:
+    """Bels by which the target's part of the output is softer than the target, [batch]; 0 where there is no target.
+    PESQ forgives a change of level."""
+    power = target.square().mean(dim=1)
+    gain = (output * target).mean(dim=1) / (power + 1e-9)
+    return torch.where(power > SILENT, -2 * torch.log10(gain.clamp(min=1e-2, max=1.0)), 0.0)
+
+
 class Loss(nn.Module):
     """The spectral error and what is left in pauses, at one of two resolutions, drawn anew each time; the time-domain
-    error, the disturbance that PESQ would hear, and the head's cross-entropy."""
+    error, the disturbance that PESQ would hear, what the voice loses in level, and the head's cross-entropy."""
 
     def __init__(self, rate: int) -> None:
         super().__init__()
@@ -69,8 +79,8 @@ class Loss(nn.Module):
         window = self.long if torch.rand(()) < 0.5 else self.short
         shape, pauses = (error.mean() for error in spectral(output, target, window))
         sdr = level(output, target).mean()
-        heard = self.disturbance(output, target)
+        heard, soft = self.disturbance(output, target), softer(output, target).mean()
         head = nn.functional.binary_cross_entropy_with_logits(logits, labels)
-        parts = {"spectral": shape, "pauses": pauses, "level": sdr, "heard": heard, "head": head}
-        total = SHAPE * shape + PAUSES * pauses + 0.1 * sdr + HEARD * heard + 0.1 * head
+        parts = {"spectral": shape, "pauses": pauses, "level": sdr, "heard": heard, "softer": soft, "head": head}
+        total = SHAPE * shape + PAUSES * pauses + 0.1 * sdr + HEARD * heard + SOFTER * soft + 0.1 * head
         return total, {name: part.item() for name, part in parts.items()}

@@ -42,6 +42,16 @@ def test_noise_alone_is_all_pause():
     assert in_pauses(noise, np.zeros_like(noise)) > 1
 
 
+def test_a_voice_that_gets_softer_costs_a_bel_for_ten_decibels():
+    from models.networks.losses import softer
+
+    target = torch.from_numpy(speech_and_pause())
+    noise = 0.1 * torch.randn(target.shape, generator=torch.manual_seed(0))
+    costs = [float(softer(gain * target + noise, target)) for gain in (1.5, 1.0, 10**-0.15, 10**-0.5)]
+    assert costs == pytest.approx([0, 0, 0.3, 1.0], abs=0.05)
+    assert float(softer(noise, torch.zeros_like(target))) == 0
+
+
 def test_a_loss_can_be_learned_from():
     from models.networks.losses import Loss
 
@@ -51,4 +61,4 @@ def test_a_loss_can_be_learned_from():
     total, parts = Loss(RATE)(output, target, logits, labels)
     total.backward()
     assert torch.isfinite(output.grad).all()
-    assert set(parts) == {"spectral", "pauses", "level", "heard", "head"}
+    assert set(parts) == {"spectral", "pauses", "level", "heard", "softer", "head"}
