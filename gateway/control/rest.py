@@ -79,10 +79,8 @@ class Rest:
             if status != "OK" and request.transport is not None:
                 request.transport.abort()  # an answer that is cut must not look whole
             return response
-        except ConnectionError:
-            raise
-        except CallerError as error:
-            status = as_stream_error(error).status
+        except (CallerError, ConnectionError) as error:
+            status = broken(error).status
             raise
         except Exception as error:  # a full disk, say: ours to answer for, not the client's to have gone
             failure = as_stream_error(error)

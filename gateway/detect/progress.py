@@ -266,6 +266,7 @@ class Progress:
                 for at in np.flatnonzero((line.rest < REST) & (line.hz > LOWEST_HZ)).tolist():
                     heard = Heard((float(line.hz[at]),), float(line.power[at]), float(line.rest[at]))
                     self._begin(int(slots[rows[at]]), heard, stream[rows[at]], int(end[rows[at]]), found)
+        # Both lines of a pair lie above the lowest: a peak below it is a voice's.
         low &= ((second > LOWEST_HZ - BIN_HZ) & (second < LOW_HZ)) | (other < WEAK)
         alike = (np.abs(second - first) < APART_HZ) | (main < MATCHED * other)
         rows = np.flatnonzero(low & (main + other > PURE) & alike & (self._mode[slots] <= SLOW))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.networks.perceptual import Disturbance
+from models.networks.perceptual import EMPTY, Disturbance
 
 POWER = 0.3
 """Compression of magnitudes: quiet parts count, as they do to the ear (Ephrat et al., 2018)."""
@@ -13,8 +13,6 @@ OVER_SUPPRESSION = 0.6
 """Extra weight of magnitude taken away from the target."""
 SHAPE, HEARD, PAUSES, SOFTER = 60.0, 1.0, 2.0, 1.0
 """Weights: of the spectral error, of a point of PESQ, of a bel (10 dB) in pauses, and of a bel that a voice loses."""
-SILENT = 1e-7
-"""Mean square of a target that is none."""
 QUIET, FLOOR = 3e-4, 1e-4
 """Power of a pausing frame against the target's loudest, and power against its mean below which nothing is heard."""
 
@@ -59,7 +57,7 @@ def softer(output: Tensor, target: Tensor) -> Tensor:
     PESQ forgives a change of level."""
     power = target.square().mean(dim=1)
     gain = (output * target).mean(dim=1) / (power + 1e-9)
-    return torch.where(power > SILENT, -2 * torch.log10(gain.clamp(min=1e-2, max=1.0)), 0.0)
+    return torch.where(power > EMPTY, -2 * torch.log10(gain.clamp(min=1e-2, max=1.0)), 0.0)
 
 
 class Loss(nn.Module):

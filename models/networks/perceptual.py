@@ -45,6 +45,8 @@ POWER_SCALE = {8000: 2.764344e-5, 16000: 6.910853e-6}
 LOUDNESS_SCALE, ZWICKER = 1.866055e-1, 0.23
 LISTENING_POWER = 1e7
 """Mean power of either signal in 350 to 3250 Hz, in squared 16-bit units."""
+EMPTY = 1e-7
+"""Mean square of a target that is none."""
 SILENT = 1e7
 """Power of the bands of a frame, below which it says nothing about the colour of a line."""
 COLOUR, COLOUR_FLOOR, GAIN, GAIN_FLOOR = 100.0, 1e3, (3e-4, 5.0), 5e3
@@ -84,7 +86,7 @@ class Disturbance(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """output, target: float32 [batch, samples], aligned. Scalar."""
-        loud = target.square().mean(dim=1) > 1e-7
+        loud = target.square().mean(dim=1) > EMPTY
         if not bool(loud.any()):
             return output.sum() * 0
         return self.lost(output[loud], target[loud]).mean()
