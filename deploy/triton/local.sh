@@ -80,5 +80,7 @@ export LD_LIBRARY_PATH="$home/wheel/nvidia_pytriton.libs:$libraries${LD_LIBRARY_
 export PATH="$home/venv/bin:$PATH"
 export PYTHONPATH="$home/venv/lib/python$version/site-packages"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-1}"
+# glibc keeps freed memory: the arrays of a batch are as large as those of the last, and their pages would fault in anew.
+export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-67108864}" MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-268435456}"
 exec "$server/bin/tritonserver" --model-repository "$repository" --backend-directory "$server/backends" \
     --disable-auto-complete-config --exit-on-error=false --allow-http=false --allow-metrics=false --exit-timeout-secs 3 "$@"

@@ -38,8 +38,11 @@ SILENCE_DBFS = -64.0
 """A block below this says nothing: the verdict and its evidence stay."""
 FORGET_BLOCKS = 25
 """Silent blocks (4 s) after which the verdict is withdrawn and what was heard is forgotten."""
+TAPER = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
 ROWS = 128
 """Blocks analysed at once: few enough that their spectra stay in the processor's cache."""
+LATER = 4
+"""Frames after a block's end from which on its verdict counts, so that blocks of many legs can be judged at once."""
 
 
 def band_weights() -> Floats:
@@ -79,12 +82,10 @@ class Features:
     """What every slot's last blocks sounded like, and the features of the next. Sans-IO, arrays over slots."""
 
     def __init__(self, slots: int) -> None:
-        self._window = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
         self._bands, self._regions, self._combs = band_weights(), region_weights(), combs()
         self._means, self._tents = surroundings()
         self._wide_regions = np.concatenate([self._regions, np.zeros((REGIONS, REGIONS), np.float32)])
         self._log_widths = np.log(self._regions.sum(axis=0))
-        self._windowed = np.zeros((ROWS, WINDOW), np.float32)
         self._spectrum = np.zeros((ROWS, WINDOW // 2 + 1), np.complex64)
         self._blocks = np.zeros(slots, np.int64)
         self._history = np.zeros((slots, HISTORY, BINS + REGIONS), np.float32)
@@ -97,15 +98,15 @@ class Features:
             state[slots] = 0
         self._past[slots, BANDS : BANDS + 2] = SILENCE_DBFS
 
-    def of(self, slots: Ints, blocks: Floats, energies: Floats) -> Floats:
+    def of(self, slots: Ints, tapered: Floats, energies: Floats) -> Floats:
         """Features of one more block of each slot.
 
-        slots: int64 [n], unique, n <= ROWS; blocks: float32 [n, >= WINDOW], -1..1, or what is left of them at their
-        ends; energies: float32 [n, FRAMES], sums of squares of the block's frames. Returns float32 [n, FEATURES], each
-        within -3..3.
+        slots: int64 [n], unique, n <= ROWS; tapered: float32 [n, WINDOW], the ends of the blocks, -1..1, times `TAPER`;
+        energies: float32 [n, FRAMES], sums of squares of the block's frames. Returns float32 [n, FEATURES], each within
+        -3..3.
         """
         out = np.empty((len(slots), FEATURES), np.float32)
-        past, power = self._past[slots], self._power(blocks)
+        past, power = self._past[slots], self._power(tapered)
         self._move(past, power, decibels(energies), out)
         swings = np.sort(np.log(energies + np.float32(1e-6)), axis=1)
         out[:, BANDS + 4] = (swings[:, -1] - swings[:, 0]) * 0.3 - 1
@@ -116,11 +117,10 @@ class Features:
         self._past[slots] = past
         return np.clip(out, -3, 3, out=out)
 
-    def _power(self, blocks: Floats) -> Floats:
-        """Power spectrum of the last 64 ms, float32 [n, BINS]; the scratch arrays spare the allocator."""
-        windowed, spectrum = self._windowed[: len(blocks)], self._spectrum[: len(blocks)]
-        np.multiply(blocks[:, -WINDOW:], self._window, out=windowed)
-        np.fft.rfft(windowed, out=spectrum)  # type: ignore[arg-type]  # the stubs know double precision only
+    def _power(self, tapered: Floats) -> Floats:
+        """Power spectrum of the last 64 ms, float32 [n, BINS]; the scratch array spares the allocator."""
+        spectrum = self._spectrum[: len(tapered)]
+        np.fft.rfft(tapered, out=spectrum)  # type: ignore[arg-type]  # the stubs know double precision only
         part = spectrum[:, LOWEST : LOWEST + BINS]
         power = np.square(part.real)
         power += np.square(part.imag)
@@ -224,39 +224,74 @@ class Music:
         self._features = Features(slots)
         self._state = np.zeros((slots, self.network.size), np.float32)
         self._silent = np.zeros(slots, np.int64)
+        self._verdict = np.zeros(slots, np.bool_)
+        """What `on` becomes when the newest block that was judged counts."""
+        self._waits = np.zeros(slots, np.bool_)
+        """The newest block was not judged yet; it is one of the first `_count` rows here."""
+        self._count = 0
+        self._waiting = np.zeros(ROWS, np.int64)
+        self._tapered = np.zeros((ROWS, WINDOW), np.float32)
+        self._energies = np.zeros((ROWS, FRAMES), np.float32)
         self.reset(np.arange(slots))
 
     def reset(self, slots: Ints) -> None:
         """Forget all of these slots."""
+        if self._waits[slots].any():
+            self._drop(slots)
         self._features.reset(slots)
         self._state[slots] = 0
         self._silent[slots] = 0
-        self.on[slots] = False
+        self.on[slots] = self._verdict[slots] = False
 
     def hear(self, slots: Ints, sound: Sound) -> Bools:
         """Advance each slot by the newest chunk of its sound: whether music is heard at its end, bool [n].
 
         slots: int64 [n], unique.
         """
-        due = slots[sound.frames[slots] % FRAMES == 0]
+        frame = sound.frames[slots] % FRAMES
+        counts = slots[frame == LATER]
+        if self._waits[counts].any():
+            self._judge()
+        self.on[counts] = self._verdict[counts]
+        due = slots[frame == 0]
         for first in range(0, len(due), ROWS):
-            some = due[first : first + ROWS]
-            self._judge(some, sound.last(some, WINDOW), sound.energies(some))
+            self._gather(due[first : first + ROWS], sound)
         return self.on[slots]
 
-    def _judge(self, slots: Ints, blocks: Floats, energies: Floats) -> None:
-        """Take the block that each slot has just filled, and renew the verdict."""
+    def _gather(self, slots: Ints, sound: Sound) -> None:
+        """Keep the block that each slot has just filled until it is judged."""
+        energies = sound.energies(slots)
         loud = decibels(energies) > SILENCE_DBFS
         if not loud.all():
             self._rest(slots[~loud])
-            slots, blocks, energies = slots[loud], blocks[loud], energies[loud]
+            slots, energies = slots[loud], energies[loud]
             if not len(slots):
                 return
-        self._silent[slots] = 0
-        features = self._features.of(slots, blocks, energies)
+        if self._count + len(slots) > ROWS:
+            self._judge()
+        rows = slice(self._count, self._count + len(slots))
+        np.multiply(sound.last(slots, WINDOW), TAPER, out=self._tapered[rows])
+        self._energies[rows], self._waiting[rows] = energies, slots
+        self._waits[slots], self._silent[slots] = True, 0
+        self._count = rows.stop
+
+    def _drop(self, slots: Ints) -> None:
+        """Judge no block of these."""
+        self._waits[slots] = False
+        kept = np.flatnonzero(self._waits[self._waiting[: self._count]])
+        self._count = len(kept)
+        for column in (self._waiting, self._tapered, self._energies):
+            column[: len(kept)] = column[kept]
+
+    def _judge(self) -> None:
+        """Renew the verdicts of all slots that wait."""
+        count, self._count = self._count, 0
+        slots = self._waiting[:count]
+        self._waits[slots] = False
+        features = self._features.of(slots, self._tapered[:count], self._energies[:count])
         odds, self._state[slots] = self.network.step(features, self._state[slots])
         begin, end = self.network.thresholds
-        self.on[slots] = odds > np.where(self.on[slots], end, begin)
+        self._verdict[slots] = odds > np.where(self._verdict[slots], end, begin)
 
     def _rest(self, slots: Ints) -> None:
         """Count silence; too much of it ends music."""

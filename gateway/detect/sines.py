@@ -79,15 +79,17 @@ class Sines(NamedTuple):
 class Screen:
     """Sees which streams may be carrying a tone.
 
-    Half a window apart, samples of an even bin's waves are equal and those of an odd bin's opposite, so that the sum of
-    both halves has the even bins and the difference the odd ones: half the products. Bins stay in that order.
+    A window is folded twice before the products, which leaves a quarter of them. Half a window apart, samples of an
+    even bin's waves are equal and those of an odd bin's opposite: the sum of both halves has the even bins and the
+    difference the odd ones, which come first. About the middle of a half, cosines are even and sines are odd: its left
+    part plus its mirrored right part has the cosines, and less it the sines.
     """
 
     def __init__(self) -> None:
-        half, bins = WINDOW // 2, np.arange(FIRST_BIN - PEAK_BINS, LAST_BIN + 1 + PEAK_BINS)
+        bins = np.arange(FIRST_BIN - PEAK_BINS, LAST_BIN + 1 + PEAK_BINS)
         odd, even = bins[bins % 2 == 1], bins[bins % 2 == 0]
         self._hann = (np.cos(np.pi * ((np.arange(WINDOW) + 0.5) / WINDOW - 0.5)) ** 2).astype(np.float32)
-        self._odd, self._even = _waves(odd, half), _waves(even, half)
+        self._odd, self._even = _waves(odd), _waves(even)
         self._bins = len(bins)
         place = np.argsort(np.argsort(bins % 2 == 0, kind="stable"))
         peaks = np.clip(np.concatenate([odd, even]), FIRST_BIN, LAST_BIN)
@@ -117,15 +119,9 @@ class Screen:
         """float32 [n, 256] -> [n, bins], the odd ones first; nothing in the outermost bins."""
         windowed, half = sound * self._hann, WINDOW // 2
         older, newer = windowed[:, :half], windowed[:, half:]
-        power = np.empty((len(sound), self._bins), np.float32)
-        middle = self._odd.shape[1] // 2
-        for waves, both, out in (
-            (self._odd, older - newer, power[:, :middle]),
-            (self._even, older + newer, power[:, middle:]),
-        ):
-            seen = both @ waves
-            np.square(seen, out=seen)
-            np.add(seen[:, : out.shape[1]], seen[:, out.shape[1] :], out=out)
+        power, middle = np.empty((len(sound), self._bins), np.float32), self._odd[0].shape[1]
+        _put_power(older - newer, self._odd, power[:, :middle])
+        _put_power(older + newer, self._even, power[:, middle:])
         return power
 
     def _take_peak(self, power: Floats, rows: Ints) -> tuple[Floats, Floats]:
@@ -137,11 +133,22 @@ class Screen:
         return self._hz[peak], taken @ _FIVE
 
 
-def _waves(bins: Ints, size: int) -> Floats:
-    """float32 [size, 2 * bins]: cosines, then sines; nothing of bins that are not looked at."""
-    phase = 2 * np.pi / WINDOW * np.arange(size)[:, None] * bins
+def _waves(bins: Ints) -> tuple[Floats, Floats]:
+    """Cosines and sines about the middle of half a window, in its left part; float32 [64, bins] each, nothing of bins
+    that are not looked at."""
+    quarter = WINDOW // 4
+    phase = 2 * np.pi / WINDOW * (np.arange(quarter)[:, None] + 0.5 - quarter) * bins
     inside = (bins >= FIRST_BIN) & (bins <= LAST_BIN)
-    return np.concatenate([np.cos(phase) * inside, np.sin(phase) * inside], axis=1).astype(np.float32)
+    return (np.cos(phase) * inside).astype(np.float32), (np.sin(phase) * inside).astype(np.float32)
+
+
+def _put_power(folded: Floats, waves: tuple[Floats, Floats], out: Floats) -> None:
+    """float32 [n, 128] -> `out` [n, bins]."""
+    left, right = folded[:, : WINDOW // 4], folded[:, : WINDOW // 4 - 1 : -1]
+    real, imaginary = (left + right) @ waves[0], (left - right) @ waves[1]
+    np.square(real, out=real)
+    np.square(imaginary, out=imaginary)
+    np.add(real, imaginary, out=out)
 
 
 _FIVE = np.ones(2 * PEAK_BINS + 1, np.float32)

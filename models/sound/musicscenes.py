@@ -213,7 +213,8 @@ def listen(pcm: np.ndarray) -> np.ndarray:
             silent[loud] = 0
             features.reset(np.flatnonzero(silent >= detector.FORGET_BLOCKS))
             if len(loud):
-                out[first + loud, at] = features.of(loud, here[loud], energies[loud])
+                tapered = here[loud, -detector.WINDOW :] * detector.TAPER
+                out[first + loud, at] = features.of(loud, tapered, energies[loud])
     return out
 
 

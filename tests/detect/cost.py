@@ -1,8 +1,9 @@
 """What hearing costs: `python -m tests.detect.cost`, an `Ear` on a minute of real sound, many rows at once.
 
 Rows hold speech, speech in noise, noise and silence, as the legs of calls do; packets of 20 ms come as the worker takes
-them. Parts are timed in the same run; `--against FOLDER` runs another checkout in turn with this one, since two runs
-on a busy machine cannot be compared.
+them, and between them the network `light` runs, untimed, for it empties the caches as in a gateway. Parts are timed in
+the same run; `--against FOLDER` runs another checkout in turn with this one, since two runs on a busy machine cannot be
+compared.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from gateway.control.worker_link import worker_environment
+from gateway.denoise.engines import graph_path
+from gateway.denoise.ort import OrtEngine
 from gateway.detect.ear import Ear
 from gateway.detect.sines import HOP, RATE, Floats
 from gateway.detect.sound import BLOCK_FRAMES
@@ -83,9 +86,12 @@ def cost(pcm: Floats, parts: bool) -> dict[str, float]:
         owner = getattr(ear, PARTS[name][0])
         setattr(owner, PARTS[name][1], timed(spent, name, getattr(owner, PARTS[name][1])))
     spent["all"] = 0.0
+    network = OrtEngine(graph_path("light", RATE), len(pcm))
     for number, at in enumerate(range(0, pcm.shape[1] - PACKET + 1, PACKET)):
         slots = everyone[everyone % BLOCKS <= number]  # calls begin when they like
         frames = np.ascontiguousarray(pcm[slots, at : at + PACKET]).reshape(-1, 2, HOP)  # as a decoder leaves them
+        ones = np.ones((len(slots), 2), np.float32)
+        network.collect(network.submit(slots, frames, np.full(len(slots), 2), ones), np.inf)
         began = time.thread_time()
         ear.verdicts(slots)
         ear.take(slots, frames, RATE, keep[slots])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from gateway.detect.music import FORGET_BLOCKS, FRAMES, Music
+from gateway.detect.music import FORGET_BLOCKS, FRAMES, LATER, ROWS, Music
 from gateway.detect.sines import CHUNK, HOP, RATE
 from gateway.detect.sound import Sound
 
@@ -84,6 +84,19 @@ def test_a_verdict_does_not_depend_on_the_batch():
         assert (hear(Music(32), [sounds[row]], np.array([slot])) == together[row]).all()
 
 
+def test_a_verdict_does_not_depend_on_the_batch_when_legs_are_many():
+    many = hear(Music(ROWS + 40), [band(3)] * (ROWS + 40))
+    assert many.any()
+    assert (many == hear(Music(1), [band(3)])).all()
+
+
+def test_a_verdict_counts_40_ms_after_the_end_of_its_block():
+    verdicts = hear(Music(1), [np.concatenate([band(6), spoken("noisy_8k.wav"), band(6)])])[0][1::2]
+    changes = 2 * (np.flatnonzero(np.diff(verdicts)) + 2)
+    assert len(changes) >= 3
+    assert (changes % FRAMES == LATER).all()
+
+
 def test_a_reset_slot_knows_nothing_of_the_leg_before():
     detector = Music(2)
     hear(detector, [band(6), band(6)])
@@ -91,6 +104,16 @@ def test_a_reset_slot_knows_nothing_of_the_leg_before():
     assert detector.on.tolist() == [True, False]
     speech = spoken("noisy_8k.wav")
     assert (hear(detector, [speech], slots=np.array([1])) == hear(Music(2), [speech], slots=np.array([1]))).all()
+
+
+def test_a_block_that_waits_is_not_judged_after_a_reset():
+    detector, judged = Music(3), []
+    features = detector._features.of
+    detector._features.of = lambda slots, *rest: judged.append(slots.tolist()) or features(slots, *rest)  # type: ignore[method-assign]
+    hear(detector, [band(1)[: FRAMES * HOP]] * 3)
+    detector.reset(np.array([1]))
+    hear(detector, [band(1)[: LATER * HOP]] * 3)
+    assert judged == [[0, 2]]
 
 
 def test_a_verdict_does_not_depend_on_the_slot():

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.detect.music import BLOCK, FEATURES, Music
+from gateway.detect.music import BLOCK, FEATURES, LATER, Music
+from gateway.detect.sines import HOP
 from models.data import Pools
 from models.evaluation import musictest
 from models.sound import musicscenes
@@ -103,7 +104,7 @@ def test_the_detector_hears_what_training_heard(director: Director):
     detector, live = Music(1), []
     features = detector._features.of
     detector._features.of = lambda *inputs: live.append(features(*inputs)) or live[-1]  # type: ignore[method-assign]
-    musictest.heard([pcm], detector)
+    musictest.heard([np.append(pcm, np.zeros(LATER * HOP, np.float32))], detector)
     assert offline.shape[1] == FEATURES
     assert np.abs(np.concatenate(live) - offline[np.abs(offline).sum(axis=1) > 0]).max() < 1e-4
 

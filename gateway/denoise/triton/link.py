@@ -3,6 +3,7 @@
 Nothing here waits: questions go out as futures, and `tend` looks at what became of them.
 """
 
+import queue
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,8 @@ class Link:
         self._channel: Any = None
         self._stub: Any = None
         self._probe: Any = None
+        self._idle: Any = None
+        self._idle_ends: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.ready_since = 0.0
         self._retry_s, self._backoff_s = 0.0, FIRST_RETRY_S
         self._bad = 0
@@ -66,6 +69,13 @@ class Link:
             self.failed(wrong, now)
         else:
             self.ready, self.fault, self.ready_since = True, "", now
+            self._stay_awake()
+
+    def _stay_awake(self) -> None:
+        """Open a stream that carries nothing: gRPC keeps the thread that takes answers as long as any call is under
+        way, and would otherwise start a new one for each batch."""
+        self._idle_ends = queue.SimpleQueue()
+        self._idle = self._stub.ModelStreamInfer(iter(self._idle_ends.get, None))
 
     def send(self, message: Any, timeout_s: float, done: Callable[[Any], None]) -> Any:
         """Send a ModelInferRequest; done is called, on another thread, when the answer is there."""
@@ -87,16 +97,19 @@ class Link:
 
     def _connect(self) -> None:
         """A channel of its own each time: an old one may hang on a connection that nobody answers any more."""
-        if self._channel is not None:
-            self._channel.close()
+        self._disconnect()
         self._channel = grpc.insecure_channel(self.endpoint, OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
-    def close(self) -> None:
-        """Let go."""
+    def _disconnect(self) -> None:
+        self._idle_ends.put(None)  # the thread that would read the stream's requests ends with them
         if self._channel is not None:
             self._channel.close()
-            self._channel = None
+        self._channel = self._idle = None
+
+    def close(self) -> None:
+        """Let go."""
+        self._disconnect()
         self.ready = False
 
 
