@@ -54,7 +54,7 @@ class Reason(IntEnum):
     FAULT = 3
     """The engine has failed, or there is none for this rate."""
     TRIAL = 4
-    """It looks like a tone; withdrawn unless a detector confirms it."""
+    """It looks like a tone, or begins a stream that may be music; withdrawn unless a detector confirms it."""
     MUSIC = 5
     PROGRESS = 6
     """A call-progress tone, or the silent part of its cadence; or another steady tone."""

@@ -75,21 +75,6 @@ def lost(output: np.ndarray, clean: np.ndarray, rate: int) -> np.ndarray:
     return points.numpy()
 
 
-def ceiling(rate: int, noisy: np.ndarray, clean: np.ndarray, release: float) -> np.ndarray:
-    """What gains reach that know the clean speech: its part of each bin, in phase (Erdogan et al., 2015), 0 to 1."""
-    import torch
-
-    from models.networks.geometry import Geometry
-    from models.networks.network import Denoiser, Release
-
-    net = Denoiser(Geometry.of("light", rate))
-    heard, wanted = (net.spectrum(torch.from_numpy(padded(x, net))) for x in (noisy, clean))
-    (real, imaginary), (own_real, own_imaginary) = (x.chunk(2, dim=-1) for x in (heard, wanted))
-    part = (real * own_real + imaginary * own_imaginary) / (real.square() + imaginary.square() + 1e-12)
-    gains = Release.apply(part.clamp(0, 1), release)
-    return aligned(net.resynthesise(heard * torch.cat([gains, gains], dim=-1)).numpy(), noisy, net)
-
-
 def enhanced(model: str, rate: int, path: Path, noisy: np.ndarray) -> np.ndarray:
     """Through a checkpoint's averaged weights, without a limit of attenuation; its delay taken out."""
     import torch
@@ -140,10 +125,12 @@ def main() -> None:
 
 def outputs(args: argparse.Namespace, noisy: np.ndarray, clean: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Whatever is compared, by name."""
+    from models.ceiling import perfect  # wants torch
+
     yield "noisy", noisy
     if "RNNoise" in systems.SYSTEMS:
         yield "RNNoise", systems.SYSTEMS["RNNoise"].suppress(noisy, args.rate)
-    ceilings = ((f"perfect gains, release {x}", ceiling(args.rate, noisy, clean, x)) for x in RELEASES if args.ceiling)
+    ceilings = ((f"perfect gains, release {x}", perfect(args.rate, noisy, clean, x)) for x in RELEASES if args.ceiling)
     ours = ((path.name, enhanced(args.model, args.rate, path, noisy)) for path in args.checkpoints)
     for name, output in chain(ceilings, ours):
         for level in LEVELS:

@@ -156,7 +156,8 @@ def test_an_engine_that_dies_on_the_way_is_told_with_all_it_left_dry(rate_hz):
 
 
 def test_an_engine_that_is_dead_from_the_start_leaves_everything_dry():
-    assert outage_of({0: "dead"}, seconds=0.5).text(0.5).startswith("0.50 of 0.50 s are not denoised (0.00 to 0.50 s)")
+    said = outage_of({0: "dead"}, seconds=0.5, bypass="off").text(0.5)
+    assert said.startswith("0.50 of 0.50 s are not denoised (0.00 to 0.50 s)")
 
 
 def test_late_answers_are_told_each_with_its_place():

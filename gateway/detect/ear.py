@@ -146,7 +146,8 @@ class Ear:
     def _hear(self, slots: Ints) -> Codes:
         """The chunk of each slot."""
         sound, begin = self._sound, self.heard[slots] - CHUNK
-        music = self._music.hear(slots, sound) & self._keep_music[slots]
+        keep = self._keep_music[slots]
+        music = self._music.hear(slots, sound) & keep
         told = self._music_since[slots] >= 0
         self._note_music(slots, music & (told | ~self._progress.holds[slots]))
         active = self._dtmf.active[slots] | self._progress.active[slots] | self._fax.active[slots]
@@ -166,6 +167,7 @@ class Ear:
             FRAMES,
             toneish,
             self._progress.proves(slots),
+            self._music.maybe[slots] & keep & loud,
             music=music,
             progress=self._progress.holds[slots],
             dtmf=self._dtmf.holds[slots],

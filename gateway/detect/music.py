@@ -41,6 +41,8 @@ FORGET_BLOCKS = 25
 TAPER = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
 ROWS = 128
 """Blocks analysed at once: few enough that their spectra stay in the processor's cache."""
+DOUBT, DOUBTFUL = -2.7, 6
+"""Log odds below which a new stream is no music, and blocks (1 s) after which it is none if it is not known to be."""
 LATER = 4
 """Frames after a block's end from which on its verdict counts, so that blocks of many legs can be judged at once."""
 
@@ -221,11 +223,15 @@ class Music:
         self.network = network or Network.load()
         self.on: Bools = np.zeros(slots, np.bool_)
         """bool [slots]: music is heard now."""
+        self.maybe: Bools = np.zeros(slots, np.bool_)
+        """bool [slots]: the stream is new, and what was heard of it may be the beginning of music."""
         self._features = Features(slots)
         self._state = np.zeros((slots, self.network.size), np.float32)
         self._silent = np.zeros(slots, np.int64)
         self._verdict = np.zeros(slots, np.bool_)
         """What `on` becomes when the newest block that was judged counts."""
+        self._doubt = np.zeros(slots, np.int64)
+        """What is left of `DOUBTFUL` then."""
         self._waits = np.zeros(slots, np.bool_)
         """The newest block was not judged yet; it is one of the first `_count` rows here."""
         self._count = 0
@@ -242,6 +248,7 @@ class Music:
         self._state[slots] = 0
         self._silent[slots] = 0
         self.on[slots] = self._verdict[slots] = False
+        self.maybe[slots], self._doubt[slots] = True, DOUBTFUL
 
     def hear(self, slots: Ints, sound: Sound) -> Bools:
         """Advance each slot by the newest chunk of its sound: whether music is heard at its end, bool [n].
@@ -253,6 +260,7 @@ class Music:
         if self._waits[counts].any():
             self._judge()
         self.on[counts] = self._verdict[counts]
+        self.maybe[counts] = self._doubt[counts] > 0
         due = slots[frame == 0]
         for first in range(0, len(due), ROWS):
             self._gather(due[first : first + ROWS], sound)
@@ -291,7 +299,8 @@ class Music:
         features = self._features.of(slots, self._tapered[:count], self._energies[:count])
         odds, self._state[slots] = self.network.step(features, self._state[slots])
         begin, end = self.network.thresholds
-        self._verdict[slots] = odds > np.where(self._verdict[slots], end, begin)
+        self._verdict[slots] = verdict = odds > np.where(self._verdict[slots], end, begin)
+        self._doubt[slots] = np.where((odds > DOUBT) & ~verdict, self._doubt[slots] - 1, 0)
 
     def _rest(self, slots: Ints) -> None:
         """Count silence; too much of it ends music."""

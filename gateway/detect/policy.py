@@ -1,7 +1,8 @@
 """Wet, dry or latched: what the detectors' findings mean for each leg.
 
 A frame that looks like a tone goes dry at once, on trial; what no detector has confirmed within 40 ms is denoised
-again, unless it is a line that stands steady and only has to last to be believed. A fax or modem that was heard for
+again, unless it is a line that stands steady and only has to last to be believed. So does the beginning of a stream
+until it is no music. A fax or modem that was heard for
 certain latches the leg: from then on its audio passes bit for bit.
 """
 
@@ -39,6 +40,7 @@ class Policy:
         frames: int,
         toneish: Bools,
         steady: Bools,
+        opening: Bools,
         *,
         music: Bools,
         progress: Bools,
@@ -47,12 +49,13 @@ class Policy:
     ) -> Codes:
         """The `Reason` of each row for the next `frames` frames, uint8 [n]; all arguments but `frames` are [n].
 
-        toneish: the newest frames look like a tone; steady: so do those before, and it is the same one; the others:
-        what detectors hold to be heard now.
+        toneish: the newest frames look like a tone; steady: so do those before, and it is the same one; opening: a
+        stream has just begun that may be music; the others: what detectors hold to be heard now.
         """
         tried = np.where(toneish, self._tried[slots] + frames, 0)
         self._tried[slots] = tried
-        out = np.where(toneish & (steady | (tried <= TRIAL_FRAMES)), np.uint8(Reason.TRIAL), np.uint8(Reason.NONE))
+        trial = opening | (toneish & (steady | (tried <= TRIAL_FRAMES)))
+        out = np.where(trial, np.uint8(Reason.TRIAL), np.uint8(Reason.NONE))
         for heard, reason in (
             (music, Reason.MUSIC),
             (progress, Reason.PROGRESS),

@@ -1,7 +1,10 @@
 """What the ear says of whole sounds, packet by packet."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,7 +12,9 @@ from gateway.detect.detection import Detection
 from gateway.detect.ear import REPORTS_PER_SECOND, Ear
 from gateway.messages import Reason
 
-RATE = 8000
+RATE, AUDIO = 8000, Path(__file__).parents[1] / "audio"
+BEGUN = 30
+"""Frames after which white noise is known to be no music."""
 
 
 def tone(seconds: float, *hz: float, rate: int = RATE, amplitude: float = 0.2) -> np.ndarray:
@@ -45,7 +50,7 @@ def test_a_digit_is_dry_from_its_first_packets_and_told_once(rate: int, frames: 
     listener = Listener(rate, frames)
     codes = listener.hear(np.concatenate([noise(0.6, rate), tone(0.3, 770, 1336, rate=rate), noise(0.6, rate)]))
     first, last = 60, 90
-    assert set(codes[: first - 1]) == {Reason.NONE}
+    assert set(codes[BEGUN : first - 1]) == {Reason.NONE}
     assert Reason.NONE not in codes[first + 6 : last - 6]
     assert set(codes[last + 12 :]) == {Reason.NONE}
     assert [(found.kind, found.value) for found in listener.ear.found] == [("dtmf", "5")]
@@ -73,12 +78,34 @@ def test_an_answering_modem_latches_the_leg_and_nothing_unlatches_it():
     listener.ear.forget(listener.slot)
     assert set(listener.hear(noise(1.0))) == {Reason.FAX}
     listener.ear.open_leg(2)
-    assert set(listener.hear(noise(1.0))) == {Reason.NONE}
+    assert set(listener.hear(noise(1.0))[BEGUN:]) == {Reason.NONE}
 
 
-def test_noise_is_nothing():
+def test_noise_is_nothing_as_soon_as_it_cannot_be_music():
     listener = Listener()
-    assert set(listener.hear(noise(5.0))) == {Reason.NONE} and not listener.ear.found
+    codes = listener.hear(noise(5.0))
+    assert set(codes[2:18]) == {Reason.TRIAL}
+    assert set(codes[BEGUN:]) == {Reason.NONE} and not listener.ear.found
+
+
+def test_a_voice_is_denoised_from_its_first_second_on():
+    speech = soundfile.read(AUDIO / "noisy_8k.wav", dtype="float32")[0]
+    codes = Listener().hear(speech[: 10 * RATE])
+    assert codes[:60].count(Reason.TRIAL) >= 10
+    assert set(codes[60:]) == {Reason.NONE}
+
+
+def test_nothing_begins_on_trial_where_music_is_to_be_taken_out():
+    assert set(Listener().hear(noise(1.0), keep_music=False)) == {Reason.NONE}
+
+
+def test_a_pause_in_a_stream_is_no_new_beginning_and_another_source_is():
+    listener = Listener()
+    listener.hear(noise(1.0))
+    listener.ear.skip(listener.slot, np.array([300]))
+    assert set(listener.hear(noise(1.0))) == {Reason.NONE}
+    listener.ear.forget(listener.slot)
+    assert set(listener.hear(noise(1.0))[2:18]) == {Reason.TRIAL}
 
 
 def test_time_goes_on_where_nothing_was_heard():

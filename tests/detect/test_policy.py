@@ -14,9 +14,10 @@ class Leg:
         self.policy = Policy(8)
         self.slot = np.array([3])
 
-    def hears(self, frames: int = 2, toneish: bool = False, steady: bool = False, **kinds: bool) -> Reason:
-        flags = {kind: np.array([kinds.get(kind, False)]) for kind in ("music", "progress", "dtmf", "fax")}
-        return Reason(int(self.policy.decide(self.slot, frames, np.array([toneish]), np.array([steady]), **flags)[0]))
+    def hears(self, frames: int = 2, **heard: bool) -> Reason:
+        kinds = ("toneish", "steady", "opening", "music", "progress", "dtmf", "fax")
+        flags = {kind: np.array([heard.get(kind, False)]) for kind in kinds}
+        return Reason(int(self.policy.decide(self.slot, frames, **flags)[0]))
 
 
 def test_nothing_heard_is_denoised():
@@ -35,6 +36,13 @@ def test_a_line_that_stands_steady_stays_on_trial_while_nothing_else_is_heard():
     leg = Leg()
     assert {leg.hears(toneish=True, steady=True) for _ in range(10)} == {Reason.TRIAL}
     assert leg.hears(toneish=False, steady=True) is Reason.NONE
+
+
+def test_the_beginning_of_a_stream_is_on_trial_as_long_as_it_may_be_music():
+    leg = Leg()
+    assert {leg.hears(opening=True) for _ in range(20)} == {Reason.TRIAL}
+    assert leg.hears(opening=True, music=True) is Reason.MUSIC
+    assert leg.hears() is Reason.NONE
 
 
 def test_a_new_tone_is_tried_anew():
@@ -66,9 +74,9 @@ def test_rows_do_not_know_of_each_other():
     no = np.zeros(3, np.bool_)
     toneish = np.array([True, False, False])
     for _ in range(5):
-        codes = policy.decide(np.array([0, 1, 2]), 2, toneish, no, music=no, progress=no, dtmf=no, fax=no)
+        codes = policy.decide(np.array([0, 1, 2]), 2, toneish, no, no, music=no, progress=no, dtmf=no, fax=no)
     assert codes.tolist() == [Reason.NONE, Reason.NONE, Reason.FAX]
-    codes = policy.decide(
-        np.array([1, 0]), 2, np.array([True, False]), no[:2], music=no[:2], progress=no[:2], dtmf=no[:2], fax=no[:2]
-    )
+    no = no[:2]
+    toneish = np.array([True, False])
+    codes = policy.decide(np.array([1, 0]), 2, toneish, no, no, music=no, progress=no, dtmf=no, fax=no)
     assert codes.tolist() == [Reason.TRIAL, Reason.NONE]

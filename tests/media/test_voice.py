@@ -55,7 +55,8 @@ class Bench:
         self.fresh = True
 
     def spec(self, **changes: object) -> LegSpec:
-        return LegSpec(slot=0, generation=1, call_id="call", payloads=(self.payload_type,), **changes)
+        defaults = {"generation": 1, "call_id": "call", "payloads": (self.payload_type,), "bypass": "off"}
+        return LegSpec(slot=0, **{**defaults, **changes})
 
     def feed(self, value: int = 10, lost: int = 0, jump: int = 0) -> np.ndarray:
         """Payload that leaves for a 20 ms packet of one repeated byte; `lost` packets or `jump` units before it."""
@@ -198,7 +199,8 @@ class Line:
         self.voice.open_leg(0)
 
     def spec(self, **changes: object) -> LegSpec:
-        return LegSpec(slot=0, generation=1, call_id="call", payloads=(self.payload_type,), **changes)
+        defaults = {"generation": 1, "call_id": "call", "payloads": (self.payload_type,), "bypass": "off"}
+        return LegSpec(slot=0, **{**defaults, **changes})
 
     def say(
         self, pcm: np.ndarray, lost: tuple[int, ...] = (), then: dict[int, dict] | None = None, frames: int = 2
