@@ -43,6 +43,8 @@ ROWS = 128
 """Blocks analysed at once: few enough that their spectra stay in the processor's cache."""
 DOUBT, DOUBTFUL = -2.7, 6
 """Log odds below which a new stream is no music, and blocks (1 s) after which it is none if it is not known to be."""
+FAINT_DBFS = -54.0
+"""Blocks below this say nothing of how a stream begins: the noise of a line comes before the music."""
 LATER = 4
 """Frames after a block's end from which on its verdict counts, so that blocks of many legs can be judged at once."""
 
@@ -238,6 +240,7 @@ class Music:
         self._waiting = np.zeros(ROWS, np.int64)
         self._tapered = np.zeros((ROWS, WINDOW), np.float32)
         self._energies = np.zeros((ROWS, FRAMES), np.float32)
+        self._levels = np.zeros(ROWS, np.float32)
         self.reset(np.arange(slots))
 
     def reset(self, slots: Ints) -> None:
@@ -269,17 +272,18 @@ class Music:
     def _gather(self, slots: Ints, sound: Sound) -> None:
         """Keep the block that each slot has just filled until it is judged."""
         energies = sound.energies(slots)
-        loud = decibels(energies) > SILENCE_DBFS
+        levels = decibels(energies)
+        loud = levels > SILENCE_DBFS
         if not loud.all():
             self._rest(slots[~loud])
-            slots, energies = slots[loud], energies[loud]
+            slots, energies, levels = slots[loud], energies[loud], levels[loud]
             if not len(slots):
                 return
         if self._count + len(slots) > ROWS:
             self._judge()
         rows = slice(self._count, self._count + len(slots))
         np.multiply(sound.last(slots, WINDOW), TAPER, out=self._tapered[rows])
-        self._energies[rows], self._waiting[rows] = energies, slots
+        self._energies[rows], self._levels[rows], self._waiting[rows] = energies, levels, slots
         self._waits[slots], self._silent[slots] = True, 0
         self._count = rows.stop
 
@@ -288,7 +292,7 @@ class Music:
         self._waits[slots] = False
         kept = np.flatnonzero(self._waits[self._waiting[: self._count]])
         self._count = len(kept)
-        for column in (self._waiting, self._tapered, self._energies):
+        for column in (self._waiting, self._tapered, self._energies, self._levels):
             column[: len(kept)] = column[kept]
 
     def _judge(self) -> None:
@@ -300,7 +304,8 @@ class Music:
         odds, self._state[slots] = self.network.step(features, self._state[slots])
         begin, end = self.network.thresholds
         self._verdict[slots] = verdict = odds > np.where(self._verdict[slots], end, begin)
-        self._doubt[slots] = np.where((odds > DOUBT) & ~verdict, self._doubt[slots] - 1, 0)
+        left = np.where((odds > DOUBT) & ~verdict, self._doubt[slots] - 1, 0)
+        self._doubt[slots] = np.where(self._levels[:count] > FAINT_DBFS, left, self._doubt[slots])
 
     def _rest(self, slots: Ints) -> None:
         """Count silence; too much of it ends music."""

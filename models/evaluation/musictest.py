@@ -42,6 +42,8 @@ class Row:
     """Median and 95th percentile of the time to the verdict music; None where there is no music."""
     longest_s: float
     """Longest run of wrong verdicts."""
+    trial_s: tuple[float, float]
+    """Median and 95th percentile of the time for which the beginning of a stream may be music."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,24 +130,29 @@ def unit(x: np.ndarray) -> np.ndarray:
     return (x / max(active_rms(x, RATE), 1e-5)).astype(np.float32)
 
 
-def heard(clips: list[np.ndarray], detector: Music) -> np.ndarray:
-    """bool [clips, frames]: the verdicts on clips of one length, sent as packets of 20 ms."""
-    pcm, slots, sound, verdicts = np.stack(clips), np.arange(len(clips)), Sound(len(clips)), []
+def heard(clips: list[np.ndarray], detector: Music) -> tuple[np.ndarray, np.ndarray]:
+    """bool [clips, frames] each: the verdicts on clips of one length, sent as packets of 20 ms, and whether they may be
+    the beginning of music."""
+    pcm, slots, sound = np.stack(clips), np.arange(len(clips)), Sound(len(clips))
+    verdicts, trials = [], []
     for at in range(0, pcm.shape[1] - CHUNK + 1, CHUNK):
         sound.add(slots, pcm[:, at : at + CHUNK])
         verdicts.append(detector.hear(slots, sound))
-    return np.repeat(np.stack(verdicts, axis=1), CHUNK // HOP, axis=1)
+        trials.append(detector.maybe[slots])
+    return tuple(np.repeat(np.stack(each, axis=1), CHUNK // HOP, axis=1) for each in (verdicts, trials))
 
 
-def row(kind: str, verdicts: np.ndarray, onset: int | None, first: int) -> Row:
-    """verdicts: bool [clips, frames]."""
+def row(kind: str, verdicts: np.ndarray, trials: np.ndarray, onset: int | None, first: int) -> Row:
+    """verdicts, trials: bool [clips, frames]."""
     wrong = verdicts if onset is None else ~verdicts
     on_s = None
     if onset is not None:
         late = np.where(verdicts[:, onset:].any(axis=1), verdicts[:, onset:].argmax(axis=1), SECONDS * FRAMES_S)
         on_s = (float(np.quantile(late, 0.5)) / FRAMES_S, float(np.quantile(late, 0.95)) / FRAMES_S)
     counted = wrong[:, first:]
-    return Row(kind, counted.size / FRAMES_S / 60, 1 - float(counted.mean()), on_s, longest(counted) / FRAMES_S)
+    median_s, most_s = np.quantile(trials.sum(axis=1) / FRAMES_S, (0.5, 0.95)).tolist()
+    minutes = counted.size / FRAMES_S / 60
+    return Row(kind, minutes, 1 - float(counted.mean()), on_s, longest(counted) / FRAMES_S, (median_s, most_s))
 
 
 def longest(wrong: np.ndarray) -> int:
@@ -162,15 +169,16 @@ def measure(stage: Stage, count: int, make: Callable[[int], Music] = Music) -> I
     """One row a kind, of `count` clips each."""
     for kind in KINDS:
         clips, onsets, firsts = zip(*stage.clips(kind, count), strict=True)
-        yield row(kind, heard(list(clips), make(count)), onsets[0], firsts[0])
+        yield row(kind, *heard(list(clips), make(count)), onsets[0], firsts[0])
 
 
 def table(rows: list[Row]) -> str:
-    lines = [
-        "| heard | minutes | frames right | to on, median | to on, 95 % | longest wrong run |",
-        "|---|---|---|---|---|---|",
-    ]
+    """Markdown."""
+    columns = ("heard", "minutes", "frames right", "to on, median", "to on, 95 %", "longest wrong run",
+               "on trial, median", "on trial, 95 %")  # fmt: skip
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for r in rows:
         on = ("–", "–") if r.on_s is None else tuple(f"{s:.2f} s" for s in r.on_s)
-        lines.append(f"| {r.kind} | {r.minutes:.0f} | {r.right:.2%} | {on[0]} | {on[1]} | {r.longest_s:.1f} s |")
+        rest = (f"{r.longest_s:.1f} s", *(f"{s:.2f} s" for s in r.trial_s))
+        lines.append(f"| {' | '.join((r.kind, f'{r.minutes:.0f}', f'{r.right:.2%}', *on, *rest))} |")
     return "\n".join(lines)

@@ -95,6 +95,12 @@ def test_a_voice_is_denoised_from_its_first_second_on():
     assert set(codes[60:]) == {Reason.NONE}
 
 
+def test_the_noise_of_a_line_is_no_beginning():
+    codes = Listener().hear(np.concatenate([noise(1.0) * np.float32(0.02), noise(1.0)]))
+    assert set(codes[:100]) == set(codes[100 + BEGUN :]) == {Reason.NONE}
+    assert set(codes[102:116]) == {Reason.TRIAL}
+
+
 def test_nothing_begins_on_trial_where_music_is_to_be_taken_out():
     assert set(Listener().hear(noise(1.0), keep_music=False)) == {Reason.NONE}
 

@@ -114,11 +114,14 @@ def test_a_row_counts_wrong_frames_delays_and_runs():
     verdicts[0, 430:] = True
     verdicts[1, 450:] = True
     verdicts[1, 600:650] = False
-    row = musictest.row("music", verdicts, onset=400, first=500)
+    trials = np.zeros((2, 1000), bool)
+    trials[0, :40] = trials[1, :20] = True
+    row = musictest.row("music", verdicts, trials, onset=400, first=500)
     assert row.right == pytest.approx(1 - 50 / 1000)
     assert row.on_s == pytest.approx((0.4, 0.49))
     assert row.longest_s == pytest.approx(0.5)
-    assert musictest.row("speech", verdicts, onset=None, first=0).longest_s == pytest.approx(5.7)
+    assert row.trial_s == pytest.approx((0.3, 0.39))
+    assert musictest.row("speech", verdicts, trials, onset=None, first=0).longest_s == pytest.approx(5.7)
 
 
 def test_torch_and_numpy_give_the_same_odds():
