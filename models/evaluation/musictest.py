@@ -42,8 +42,8 @@ class Row:
     """Median and 95th percentile of the time to the verdict music; None where there is no music."""
     longest_s: float
     """Longest run of wrong verdicts."""
-    trial_s: tuple[float, float]
-    """Median and 95th percentile of the time for which the beginning of a stream may be music."""
+    trial_s: tuple[float, float] | None
+    """Median and 95th percentile of the time for which the beginning of what is no music may be music."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +145,21 @@ def heard(clips: list[np.ndarray], detector: Music) -> tuple[np.ndarray, np.ndar
 def row(kind: str, verdicts: np.ndarray, trials: np.ndarray, onset: int | None, first: int) -> Row:
     """verdicts, trials: bool [clips, frames]."""
     wrong = verdicts if onset is None else ~verdicts
-    on_s = None
-    if onset is not None:
+    on_s = trial_s = None
+    if onset is None:
+        trial_s = quantiles_s(trials.sum(axis=1))
+    else:
         late = np.where(verdicts[:, onset:].any(axis=1), verdicts[:, onset:].argmax(axis=1), SECONDS * FRAMES_S)
-        on_s = (float(np.quantile(late, 0.5)) / FRAMES_S, float(np.quantile(late, 0.95)) / FRAMES_S)
+        on_s = quantiles_s(late)
     counted = wrong[:, first:]
-    median_s, most_s = np.quantile(trials.sum(axis=1) / FRAMES_S, (0.5, 0.95)).tolist()
     minutes = counted.size / FRAMES_S / 60
-    return Row(kind, minutes, 1 - float(counted.mean()), on_s, longest(counted) / FRAMES_S, (median_s, most_s))
+    return Row(kind, minutes, 1 - float(counted.mean()), on_s, longest(counted) / FRAMES_S, trial_s)
+
+
+def quantiles_s(frames: np.ndarray) -> tuple[float, float]:
+    """Median and 95th percentile in seconds."""
+    median_s, most_s = np.quantile(frames / FRAMES_S, (0.5, 0.95)).tolist()
+    return median_s, most_s
 
 
 def longest(wrong: np.ndarray) -> int:
@@ -178,7 +185,7 @@ def table(rows: list[Row]) -> str:
                "on trial, median", "on trial, 95 %")  # fmt: skip
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for r in rows:
-        on = ("–", "–") if r.on_s is None else tuple(f"{s:.2f} s" for s in r.on_s)
-        rest = (f"{r.longest_s:.1f} s", *(f"{s:.2f} s" for s in r.trial_s))
-        lines.append(f"| {' | '.join((r.kind, f'{r.minutes:.0f}', f'{r.right:.2%}', *on, *rest))} |")
+        on, trial = (("–", "–") if each is None else tuple(f"{s:.2f} s" for s in each) for each in (r.on_s, r.trial_s))
+        cells = (r.kind, f"{r.minutes:.0f}", f"{r.right:.2%}", *on, f"{r.longest_s:.1f} s", *trial)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

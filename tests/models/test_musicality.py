@@ -120,8 +120,11 @@ def test_a_row_counts_wrong_frames_delays_and_runs():
     assert row.right == pytest.approx(1 - 50 / 1000)
     assert row.on_s == pytest.approx((0.4, 0.49))
     assert row.longest_s == pytest.approx(0.5)
+    assert row.trial_s is None
+    row = musictest.row("speech", verdicts, trials, onset=None, first=0)
+    assert row.longest_s == pytest.approx(5.7)
+    assert row.on_s is None
     assert row.trial_s == pytest.approx((0.3, 0.39))
-    assert musictest.row("speech", verdicts, trials, onset=None, first=0).longest_s == pytest.approx(5.7)
 
 
 def test_torch_and_numpy_give_the_same_odds():
