@@ -244,14 +244,18 @@ class Music:
         self.reset(np.arange(slots))
 
     def reset(self, slots: Ints) -> None:
-        """Forget all of these slots."""
+        """Streams begin in these slots."""
         if self._waits[slots].any():
             self._drop(slots)
+        self._forget(slots)
+        self.maybe[slots], self._doubt[slots] = True, DOUBTFUL
+
+    def _forget(self, slots: Ints) -> None:
+        """What these slots have heard is no evidence any more."""
         self._features.reset(slots)
         self._state[slots] = 0
         self._silent[slots] = 0
         self.on[slots] = self._verdict[slots] = False
-        self.maybe[slots], self._doubt[slots] = True, DOUBTFUL
 
     def hear(self, slots: Ints, sound: Sound) -> Bools:
         """Advance each slot by the newest chunk of its sound: whether music is heard at its end, bool [n].
@@ -310,4 +314,4 @@ class Music:
     def _rest(self, slots: Ints) -> None:
         """Count silence; too much of it ends music."""
         self._silent[slots] += 1
-        self.reset(slots[self._silent[slots] >= FORGET_BLOCKS])
+        self._forget(slots[self._silent[slots] >= FORGET_BLOCKS])

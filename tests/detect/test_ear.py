@@ -109,7 +109,7 @@ def test_a_pause_in_a_stream_is_no_new_beginning_and_another_source_is():
     listener = Listener()
     listener.hear(noise(1.0))
     listener.ear.skip(listener.slot, np.array([300]))
-    assert set(listener.hear(noise(1.0))) == {Reason.NONE}
+    assert set(listener.hear(np.concatenate([noise(1.0), np.zeros(6 * RATE, np.float32), noise(1.0)]))) == {Reason.NONE}
     listener.ear.forget(listener.slot)
     assert set(listener.hear(noise(1.0))[2:18]) == {Reason.TRIAL}
 
