@@ -1,8 +1,8 @@
 """How many streams does a GPU hold? Time of a step against the rows of its batch, without network or server around it.
 
-Two ways to run our network on a device: `torch` (`gateway/denoise/triton/device_network.py`: 16-bit audio, any slots in
-any order, CUDA graphs) and `onnx` (ONNX Runtime with IO binding: float audio, all rows in order). Both keep every
-stream's state on the device, and both are timed from audio in the host's memory to audio in the host's memory.
+Two ways to run our network on a device: `torch` (`gateway/denoise/triton/device_network.py`: CUDA graphs) and `onnx`
+(what `export-triton` writes for ONNX Runtime with IO binding). Both take 16-bit audio of any slots in any order, keep
+every stream's state on the device, and are timed from audio in the host's memory to audio in the host's memory.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from gateway.denoise.ort import read_card
+from gateway.denoise.triton.export import in_int16, stateful
 
 if TYPE_CHECKING:
     from gateway.denoise.triton.device_network import DeviceNetwork
@@ -122,7 +125,9 @@ def _builder(device: str, model: str, path: str, slots: int) -> Callable[[int], 
         raise GpuError(f"{error.name} is not installed: pip install -e '.[gpu]' in the checkout") from None
     arrays = weights.read(FOLDER / f"{model}.onnx")
     if path == "onnx":
-        return lambda rows: _onnx_step(weights.float_graph(arrays).SerializeToString(), device, rows)
+        file = FOLDER / f"{model}.onnx"
+        graph = in_int16(stateful(file, read_card(file), "float32"))
+        return lambda rows: _onnx_step(graph, device, slots, rows)
     from gateway.denoise.triton.device_network import DeviceNetwork
 
     network = DeviceNetwork(arrays, slots, device, "bf16" if path == "torch-bf16" else "fp32")
@@ -136,8 +141,8 @@ def _torch_step(network: DeviceNetwork, rows: int) -> Step:
     return lambda pcm: network.step(slots, pcm, control, fresh)[0]
 
 
-def _onnx_step(graph: bytes, device: str, rows: int) -> tuple[Step, int]:
-    """State goes from output to input as it lies on the device."""
+def _onnx_step(graph: bytes, device: str, slots: int, rows: int) -> tuple[Step, int]:
+    """As in Triton's Python: one matrix holds the state of all slots and stays on the device."""
     import onnxruntime as ort
 
     provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
@@ -146,29 +151,24 @@ def _onnx_step(graph: bytes, device: str, rows: int) -> tuple[Step, int]:
     session = ort.InferenceSession(graph, providers=[provider])
     if provider not in session.get_providers():  # it falls back to the CPU with no more than a log line
         raise GpuError("ONNX Runtime could not start on CUDA: its log above says which library is missing")
-    hop, width = (tensor.shape[1] for tensor in session.get_inputs()[:2])
-    state = ort.OrtValue.ortvalue_from_numpy(np.zeros((rows, width), np.float32), device, 0)
-    audio = np.zeros((rows, hop), np.float32)
-    pcm = ort.OrtValue.ortvalue_from_numpy(audio, device, 0)
-    control = ort.OrtValue.ortvalue_from_numpy(
-        np.tile(np.array([[LEAST_GAIN, 1]], np.float32), (rows, 1)), device, 0
-    )  # fmt: skip
+    shapes = {port.name: port.shape for port in session.get_inputs()}
+    matrix = ort.OrtValue.ortvalue_from_numpy(np.zeros((slots, shapes["matrix"][1]), np.float32), device, 0)
+    some = np.random.default_rng(1).permutation(slots)[:rows]
+    control = np.tile(np.array([[LEAST_GAIN, 1]], np.float32), (rows, 1))
 
     def step(frames: np.ndarray) -> np.ndarray:
-        nonlocal state
-        np.multiply(frames, np.float32(1 / 32768), out=audio)
-        pcm.update_inplace(audio)
         bound = session.io_binding()
-        for name, value in (("pcm", pcm), ("state", state), ("control", control)):
-            bound.bind_ortvalue_input(name, value)
-        bound.bind_output("pcm_out", "cpu")
-        bound.bind_output("state_out", device)
-        bound.bind_output("prob", "cpu")
+        for name, value in (("pcm16", frames), ("control", control), ("read", some), ("write", some[:, None])):
+            bound.bind_cpu_input(name, value)
+        bound.bind_ortvalue_input("matrix", matrix)
+        bound.bind_ortvalue_output("matrix_out", matrix)
+        bound.bind_output("pcm16_out")
+        bound.bind_output("prob_out")
         session.run_with_iobinding(bound)
-        clean, state, _ = bound.get_outputs()
-        return np.clip(np.rint(clean.numpy() * 32768), -32768, 32767).astype(np.int16)
+        clean: np.ndarray = bound.get_outputs()[1].numpy()
+        return clean
 
-    return step, hop
+    return step, shapes["pcm16"][1]
 
 
 def device_name(device: str) -> str:

@@ -93,7 +93,7 @@ def _check_others(version: Path, config: str) -> None:
 
 
 def _write_graph(version: Path, graph: Path, precision: Precision) -> None:
-    (version / "graph.onnx").write_bytes(stateful(graph, read_card(graph), precision))
+    (version / "graph.onnx").write_bytes(in_int16(stateful(graph, read_card(graph), precision)))
 
 
 def _write_arrays(version: Path, graph: Path, precision: Precision) -> None:
@@ -139,6 +139,47 @@ def stateful(path: Path, card: Card, precision: Precision, imitate: bool = False
     for field, ports in (("input", inputs), ("output", outputs)):
         graph.ClearField(field)
         getattr(graph, field).extend(ports)
+    written: bytes = model.SerializeToString()
+    return written
+
+
+def in_int16(stateful_graph: bytes) -> bytes:
+    """The same with 16-bit samples, rounded and clipped on the device, half the bytes of float32: pcm16 and pcm16_out,
+    int16 [n, hop], for pcm and pcm_out. Rows with a value that is no number have `prob_out` NaN, and any samples."""
+    onnx = arrays.onnx()
+    model = onnx.load_from_string(stateful_graph)
+    graph, make, types = model.graph, onnx.helper.make_node, onnx.TensorProto
+    constants = {
+        "wire.step": 1 / 32768, "wire.steps": 32768.0, "wire.low": -32768.0, "wire.high": 32767.0, "wire.nothing": 0.0,
+    }  # fmt: skip
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.array(value, np.float32), name) for name, value in constants.items()
+    )
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), "wire.axis"))
+    first = [
+        make("Cast", ["pcm16"], ["wire.pcm"], name="wire.pcm", to=types.FLOAT),
+        make("Mul", ["wire.pcm", "wire.step"], ["pcm"], name="wire.scaled"),
+    ]
+    last = [
+        make("Concat", ["pcm_out", "prob"], ["wire.all"], name="wire.all", axis=1),
+        make("Mul", ["wire.all", "wire.nothing"], ["wire.none"], name="wire.none"),  # NaN where it is no number, else 0
+        make("ReduceSum", ["wire.none", "wire.axis"], ["wire.spoilt"], name="wire.spoilt"),
+        make("Add", ["prob", "wire.spoilt"], ["prob_out"], name="prob_out"),
+        make("Mul", ["pcm_out", "wire.steps"], ["wire.out"], name="wire.out"),
+        make("Round", ["wire.out"], ["wire.rounded"], name="wire.rounded"),
+        make("Clip", ["wire.rounded", "wire.low", "wire.high"], ["wire.clipped"], name="wire.clipped"),
+        make("Cast", ["wire.clipped"], ["pcm16_out"], name="pcm16_out", to=types.INT16),
+    ]
+    nodes = [*first, *graph.node, *last]
+    graph.ClearField("node")
+    graph.node.extend(nodes)
+    for ports, old, new, element in (
+        (graph.input, "pcm", "pcm16", types.INT16),
+        (graph.output, "pcm_out", "pcm16_out", types.INT16),
+        (graph.output, "prob", "prob_out", types.FLOAT),
+    ):
+        port = next(port for port in ports if port.name == old)
+        port.name, port.type.tensor_type.elem_type = new, element
     written: bytes = model.SerializeToString()
     return written
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gateway.cli import main
 from gateway.denoise.engines import graph_path
-from gateway.denoise.ort import OrtEngine, read_card
-from gateway.denoise.triton.export import stateful
+from gateway.denoise.ort import OrtEngine, read_card, session_options
+from gateway.denoise.triton.export import in_int16, stateful
 from gateway.denoise.triton.whole import to_bfloat16
 from tests.denoise.tools import recording
 
@@ -44,6 +44,37 @@ def test_a_stateful_graph_gives_the_same_audio(model, rate):
     frames = recording("noisy_8k.wav", rate, 1.0)
     made = steps(stateful(path, read_card(path), "card"), frames)
     np.testing.assert_array_equal(made, embedded(model, rate, frames))
+
+
+def on_the_wire(rows: int = 4) -> tuple[ort.InferenceSession, dict[str, np.ndarray]]:
+    """The graph of `light` with 16-bit samples, and loud noise for it in rows that begin."""
+    path = graph_path("light", 8000)
+    session = ort.InferenceSession(in_int16(stateful(path, read_card(path), "card")), session_options())
+    pcm = np.random.default_rng(0).integers(-32768, 32768, (rows, 80), np.int16)
+    return session, {
+        "pcm16": pcm, "control": np.tile(np.array([[1.0, 1.0]], np.float32), (rows, 1)), "read": np.arange(rows),
+        "write": np.arange(rows)[:, None], "matrix": np.zeros((rows, read_card(path).state), np.float32),
+    }  # fmt: skip
+
+
+def test_16_bit_samples_come_back_rounded_and_not_wrapped():
+    session, feeds = on_the_wire()
+    outputs = ["matrix_out", "pcm16_out", "prob_out"]
+    feeds["matrix"], *_ = session.run(outputs, feeds)
+    before, (_, late, prob) = feeds["pcm16"], session.run(outputs, feeds | {"pcm16": np.zeros((4, 80), np.int16)})
+    assert late.dtype == np.int16
+    assert np.abs(late.astype(int) - before).max() <= 1  # a smallest gain of 1 changes nothing
+    assert np.isfinite(prob).all()
+
+
+def test_a_row_that_is_no_number_says_so_and_its_neighbours_do_not():
+    session, feeds = on_the_wire()
+    wanted = session.run(["pcm16_out", "prob_out"], feeds)
+    feeds["matrix"][2] = np.nan
+    found = session.run(["pcm16_out", "prob_out"], feeds)
+    assert np.isnan(found[1]).all(axis=1).tolist() == [False, False, True, False]
+    others = [0, 1, 3]
+    assert all((x[others] == y[others]).all() for x, y in zip(wanted, found, strict=True))
 
 
 def test_float32_for_gpus_is_the_same_network_without_the_rounding_of_int8():
