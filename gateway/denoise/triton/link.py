@@ -17,6 +17,8 @@ BAD_RETRY_S = 60.0
 """A server whose answers are wrong again and again is asked this seldom; one with another model as one that is away."""
 BAD_ANSWERS = 3
 PROBE_TIMEOUT_S = 1.0
+IDLE_S = 2.0
+"""How often the stream that carries nothing is opened anew."""
 CALM_S = 10.0
 """A server that has served for so long starts again with the shortest back-off."""
 OPTIONS = [
@@ -43,6 +45,7 @@ class Link:
         self._probe: Any = None
         self._idle: Any = None
         self._idle_ends: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._idle_until_s = 0.0
         self.ready_since = 0.0
         self._retry_s, self._backoff_s = 0.0, FIRST_RETRY_S
         self._bad = 0
@@ -50,6 +53,8 @@ class Link:
     def tend(self, now: float) -> None:
         """Ask when it is time, and take the answer when it is there."""
         if self.ready:
+            if now >= self._idle_until_s:
+                self._stay_awake(now)
             return
         if self._probe is None and now >= self._retry_s:
             self._connect()
@@ -69,13 +74,16 @@ class Link:
             self.failed(wrong, now)
         else:
             self.ready, self.fault, self.ready_since = True, "", now
-            self._stay_awake()
+            self._stay_awake(now)
 
-    def _stay_awake(self) -> None:
+    def _stay_awake(self, now: float) -> None:
         """Open a stream that carries nothing: gRPC keeps the thread that takes answers as long as any call is under
-        way, and would otherwise start a new one for each batch."""
-        self._idle_ends = queue.SimpleQueue()
-        self._idle = self._stub.ModelStreamInfer(iter(self._idle_ends.get, None))
+        way, and would otherwise start a new one for each batch. A short one, for a server that is to end waits for it.
+        """
+        before, self._idle_ends = self._idle_ends, queue.SimpleQueue()
+        self._idle = self._stub.ModelStreamInfer(iter(self._idle_ends.get, None), timeout=2 * IDLE_S)
+        self._idle_until_s = now + IDLE_S
+        before.put(None)  # ends the stream before, and the thread that would read its requests
 
     def send(self, message: Any, timeout_s: float, done: Callable[[Any], None]) -> Any:
         """Send a ModelInferRequest; done is called, on another thread, when the answer is there."""
@@ -102,7 +110,7 @@ class Link:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def _disconnect(self) -> None:
-        self._idle_ends.put(None)  # the thread that would read the stream's requests ends with them
+        self._idle_ends.put(None)
         if self._channel is not None:
             self._channel.close()
         self._channel = self._idle = None
