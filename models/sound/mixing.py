@@ -23,11 +23,11 @@ from models.sound import augment, codecs, synthesis, tones
 from models.sound.augment import Rng, from_db
 from models.sound.sources import Sources
 
-KIND_SHARES = {"noisy": 0.71, "clean": 0.10, "music": 0.10, "tone": 0.05, "noise": 0.04}
+KIND_SHARES = {"noisy": 0.69, "clean": 0.10, "music": 0.10, "tone": 0.07, "noise": 0.04}
 KEEP_MUSIC, UNDISTURBED = 0.65, 0.8
 """How often music is to be kept, and how often music and tones come without noise."""
-QUIETEST_TONE_DBFS = -48
-"""Digits and modems are sent at levels at which nobody speaks (Q.24: DTMF from -36 dBm0 a tone)."""
+SPEECH_DBFS, TONES_DBFS = (-35, -12), (-48, -4)
+"""Active levels. Digits and modems are sent at levels at which nobody speaks (Q.24: DTMF from -36 to 0 dBm0 a tone)."""
 CODED = {8000: {"gsm": 0.03, "amr": 0.02, "opus_8k": 0.02}, 16000: {"g722": 0.08, "opus_16k": 0.04}}
 """How often the dear codecs are used; a few per cent are all that the cores can spare."""
 CHANNEL = {8000: 0.4, 16000: 0.15}
@@ -73,8 +73,8 @@ class Mixer:
         silence = np.zeros(self.size, np.float32)
         heard = total(scene.source, scene.noise, silence), total(scene.target, silence)
         mixture, target = self.channel(rng, *heard)
-        quietest = QUIETEST_TONE_DBFS if scene.tone is not None and scene.speech is None else -35
-        gain = from_db(rng.uniform(quietest, -12)) / np.float32(max(augment.active_rms(mixture, self.rate), 1e-5))
+        levels = TONES_DBFS if scene.tone is not None and scene.speech is None else SPEECH_DBFS
+        gain = from_db(rng.uniform(*levels)) / np.float32(max(augment.active_rms(mixture, self.rate), 1e-5))
         labels = self.labels(scene, gain)
         mixture, target = self.line(rng, mixture * gain, target * gain, scene.undisturbed)
         if scene.wanted is not None and rng.random() < 0.06:
