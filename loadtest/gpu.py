@@ -123,14 +123,13 @@ def _builder(device: str, model: str, path: str, slots: int) -> Callable[[int], 
         from models import weights
     except ImportError as error:
         raise GpuError(f"{error.name} is not installed: pip install -e '.[gpu]' in the checkout") from None
-    arrays = weights.read(FOLDER / f"{model}.onnx")
+    file = FOLDER / f"{model}.onnx"
     if path == "onnx":
-        file = FOLDER / f"{model}.onnx"
         graph = in_int16(stateful(file, read_card(file), "float32"))
         return lambda rows: _onnx_step(graph, device, slots, rows)
     from gateway.denoise.triton.device_network import DeviceNetwork
 
-    network = DeviceNetwork(arrays, slots, device, "bf16" if path == "torch-bf16" else "fp32")
+    network = DeviceNetwork(weights.read(file), slots, device, "bf16" if path == "torch-bf16" else "fp32")
     return lambda rows: (_torch_step(network, rows), network.hop)
 
 

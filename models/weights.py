@@ -12,25 +12,11 @@ import re
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from gateway.denoise.triton.arrays import in_float, read
-from models.networks.geometry import Geometry
-from models.networks.graph import Weights, build
+from models.networks.graph import Weights
 
-__all__ = ["Weights", "float_graph", "in_float", "read", "shape", "whole"]
-
-
-def shape(weights: Weights) -> Geometry:
-    """The network's sizes."""
-    bins, width = len(weights["cosines"]), weights["keep_music"].shape[1]
-    blocks = sum(name.startswith("blocks.") and name.endswith(".outer.bias") for name in weights)
-    return Geometry(bins * 2000 // 32, blocks, width)
-
-
-def float_graph(weights: Weights) -> onnx.ModelProto:
-    """`in_float` as a graph, for runtimes without the int8 product (ONNX Runtime on CUDA)."""
-    return build(shape(weights), whole(in_float(weights)), int8=False)
+__all__ = ["Weights", "in_float", "read", "whole"]
 
 
 def whole(layers: Weights) -> Weights:

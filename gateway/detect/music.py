@@ -102,16 +102,16 @@ class Features:
             state[slots] = 0
         self._past[slots, BANDS : BANDS + 2] = SILENCE_DBFS
 
-    def of(self, slots: Ints, tapered: Floats, energies: Floats) -> Floats:
+    def of(self, slots: Ints, tapered: Floats, energies: Floats, levels: Floats) -> Floats:
         """Features of one more block of each slot.
 
         slots: int64 [n], unique, n <= ROWS; tapered: float32 [n, WINDOW], the ends of the blocks, -1..1, times `TAPER`;
-        energies: float32 [n, FRAMES], sums of squares of the block's frames. Returns float32 [n, FEATURES], each within
-        -3..3.
+        energies: float32 [n, FRAMES], sums of squares of the block's frames; levels: float32 [n], their `decibels`.
+        Returns float32 [n, FEATURES], each within -3..3.
         """
         out = np.empty((len(slots), FEATURES), np.float32)
         past, power = self._past[slots], self._power(tapered)
-        self._move(past, power, decibels(energies), out)
+        self._move(past, power, levels, out)
         swings = np.sort(np.log(energies + np.float32(1e-6)), axis=1)
         out[:, BANDS + 4] = (swings[:, -1] - swings[:, 0]) * 0.3 - 1
         out[:, BANDS + 5] = swings[:, -1] - swings[:, FRAMES // 2] - 1
@@ -302,14 +302,14 @@ class Music:
     def _judge(self) -> None:
         """Renew the verdicts of all slots that wait."""
         count, self._count = self._count, 0
-        slots = self._waiting[:count]
+        slots, levels = self._waiting[:count], self._levels[:count]
         self._waits[slots] = False
-        features = self._features.of(slots, self._tapered[:count], self._energies[:count])
+        features = self._features.of(slots, self._tapered[:count], self._energies[:count], levels)
         odds, self._state[slots] = self.network.step(features, self._state[slots])
         begin, end = self.network.thresholds
         self._verdict[slots] = verdict = odds > np.where(self._verdict[slots], end, begin)
         left = np.where((odds > DOUBT) & ~verdict, self._doubt[slots] - 1, 0)
-        self._doubt[slots] = np.where(self._levels[:count] > FAINT_DBFS, left, self._doubt[slots])
+        self._doubt[slots] = np.where(levels > FAINT_DBFS, left, self._doubt[slots])
 
     def _rest(self, slots: Ints) -> None:
         """Count silence; too much of it ends music."""

@@ -208,13 +208,14 @@ def listen(pcm: np.ndarray) -> np.ndarray:
         for at in range(blocks):
             here = np.ascontiguousarray(part[:, at])
             energies = np.square(here).reshape(-1, detector.FRAMES, HOP).sum(axis=2)
-            loud = np.flatnonzero(detector.decibels(energies) > detector.SILENCE_DBFS)
+            levels = detector.decibels(energies)
+            loud = np.flatnonzero(levels > detector.SILENCE_DBFS)
             silent += 1
             silent[loud] = 0
             features.reset(np.flatnonzero(silent >= detector.FORGET_BLOCKS))
             if len(loud):
                 tapered = here[loud, -detector.WINDOW :] * detector.TAPER
-                out[first + loud, at] = features.of(loud, tapered, energies[loud])
+                out[first + loud, at] = features.of(loud, tapered, energies[loud], levels[loud])
     return out
 
 

@@ -15,6 +15,11 @@ from gateway.messages import LegSpec, Payload, Reason
 from tests.denoise.tools import click_db, vowel
 
 
+def never_bypassed(payload_type: Payload, **changes: object) -> LegSpec:
+    """A leg whose detectors are off, or `changes` of it."""
+    return LegSpec(slot=0, generation=1, call_id="call", payloads=(payload_type,), **{"bypass": "off", **changes})
+
+
 class Ear(PassthroughEngine):
     """Notes what it is fed, and gives silence back."""
 
@@ -55,8 +60,7 @@ class Bench:
         self.fresh = True
 
     def spec(self, **changes: object) -> LegSpec:
-        defaults = {"generation": 1, "call_id": "call", "payloads": (self.payload_type,), "bypass": "off"}
-        return LegSpec(slot=0, **{**defaults, **changes})
+        return never_bypassed(self.payload_type, **changes)
 
     def feed(self, value: int = 10, lost: int = 0, jump: int = 0) -> np.ndarray:
         """Payload that leaves for a 20 ms packet of one repeated byte; `lost` packets or `jump` units before it."""
@@ -199,8 +203,7 @@ class Line:
         self.voice.open_leg(0)
 
     def spec(self, **changes: object) -> LegSpec:
-        defaults = {"generation": 1, "call_id": "call", "payloads": (self.payload_type,), "bypass": "off"}
-        return LegSpec(slot=0, **{**defaults, **changes})
+        return never_bypassed(self.payload_type, **changes)
 
     def say(
         self, pcm: np.ndarray, lost: tuple[int, ...] = (), then: dict[int, dict] | None = None, frames: int = 2

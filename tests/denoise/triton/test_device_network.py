@@ -12,6 +12,8 @@ pytest.importorskip("onnx")
 
 from gateway.denoise.triton.device_network import DeviceNetwork, Precision  # noqa: E402  # wants torch
 from models import weights  # noqa: E402  # wants torch
+from models.networks.geometry import Geometry  # noqa: E402  # wants torch
+from models.networks.graph import build  # noqa: E402  # wants torch
 from models.runtime import session  # noqa: E402  # wants torch
 
 ROOT = Path(__file__).parents[3]
@@ -65,7 +67,10 @@ def snr_db(found: np.ndarray, wanted: np.ndarray) -> float:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_in_float32_it_is_the_float32_graph(name: str):
     pcm = speech(80 if name.endswith("8k") else 160)
-    wanted = engine(weights.float_graph(arrays(name)).SerializeToString(), pcm)
+    size, rate = name.split("_")
+    layers = weights.whole(weights.in_float(arrays(name)))
+    graph = build(Geometry.of(size, int(rate.removesuffix("k")) * 1000), layers, int8=False)
+    wanted = engine(graph.SerializeToString(), pcm)
     np.testing.assert_allclose(device(weights.in_float(arrays(name)), "fp32", pcm), wanted, atol=1e-4)
 
 
