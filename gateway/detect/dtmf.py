@@ -32,6 +32,9 @@ SPREAD = 2.0
 """Power of the loudest over the faintest frame of either tone when the digit is confirmed: 3 dB."""
 TONAL = 0.8
 """Share of the power that the screen has to see in the two peaks."""
+GLIDE = 0.012
+"""Frequencies of a digit's frames lie within this of each other, relative: those of a tone 12 dB over noise do (99 %),
+those of a voice seldom."""
 CONFIRMED, ENDED = 3, 3
 """Frames with the digit, and without, that decide."""
 LOOK_BACK = 2
@@ -52,8 +55,8 @@ class Dtmf:
         self._next = np.zeros(slots, np.int64)
         self._sums = np.zeros((slots, 5))
         """Over the frames heard: power of both tones, error of both frequencies, rest."""
-        self._faintest = np.zeros((slots, 2))
-        self._loudest = np.zeros((slots, 2))
+        self._least, self._most = np.zeros((slots, 4)), np.zeros((slots, 4))
+        """Over them too, of powers and errors."""
 
     def reset(self, slots: Ints) -> None:
         """Forget what these slots have heard."""
@@ -106,7 +109,7 @@ class Dtmf:
         self._digit[slots], self._begin[slots] = digit, at
         self._heard[slots] = self._missed[slots] = 0
         self._sums[slots] = 0.0
-        self._faintest[slots], self._loudest[slots] = np.inf, 0.0
+        self._least[slots], self._most[slots] = np.inf, -np.inf
         self.active[slots] = True
 
     def _count(self, slots: Ints, at: Ints, frames: "_Frames", rows: Ints, number: int) -> None:
@@ -114,10 +117,11 @@ class Dtmf:
         self._heard[slots] += 1
         self._end[slots] = at + HOP
         self._sums[slots] += measures
-        low = self._faintest[slots] = np.minimum(self._faintest[slots], measures[:, :2])
-        high = self._loudest[slots] = np.maximum(self._loudest[slots], measures[:, :2])
+        least = self._least[slots] = np.minimum(self._least[slots], measures[:, :4])
+        most = self._most[slots] = np.maximum(self._most[slots], measures[:, :4])
         mean = self._sums[slots] / self._heard[slots, None]
-        sure = (self._heard[slots] >= CONFIRMED) & (high < low * SPREAD).all(axis=1)
+        sure = (self._heard[slots] >= CONFIRMED) & (most[:, :2] < least[:, :2] * SPREAD).all(axis=1)
+        sure &= (most[:, 2:] - least[:, 2:] < GLIDE).all(axis=1)
         sure &= (np.abs(mean[:, 2:4]) < TOLERANCE).all(axis=1) & (mean[:, 4] < MEAN_REST)
         self.holds[slots] |= sure
 

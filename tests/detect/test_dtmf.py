@@ -53,6 +53,14 @@ def test_frequencies_off_by_three_and_a_half_percent_are_no_digit(error: float |
     assert digits(line(signals.dtmf(ALL, 100, 40, error_percent=error))) == ""
 
 
+def test_two_tones_that_glide_together_as_a_voice_does_are_no_digit():
+    """From 2 % below a digit to 3 % above it in 50 ms: each frame alone and their mean would do."""
+    size = round(50e-3 * 8000)
+    phase = np.cumsum(1 + np.linspace(-0.02, 0.03, size)) * (2 * np.pi / 8000)
+    voice = (0.1 * (np.sin(941 * phase) + np.sin(1209 * phase))).astype(np.float32)
+    assert digits(line(np.concatenate([voice, signals.silence(60), voice]), 203.0)) == ""
+
+
 @pytest.mark.parametrize("before_ms", [200.0, 203.1, 207.5, 215.0])
 def test_23_ms_are_no_digit(before_ms: float):
     assert digits(line(signals.dtmf(ALL, 23, 60), before_ms)) == ""
