@@ -79,27 +79,25 @@ class Sines(NamedTuple):
 class Screen:
     """Sees which streams may be carrying a tone.
 
-    A window is folded twice before the products, which leaves a quarter of them. Half a window apart, samples of an
-    even bin's waves are equal and those of an odd bin's opposite: the sum of both halves has the even bins and the
-    difference the odd ones, which come first. About the middle of a half, cosines are even and sines are odd: its left
-    part plus its mirrored right part has the cosines, and less it the sines.
+    About the middle of a window, cosines and the Hann window are even and sines are odd: the left half plus the
+    mirrored right half has the cosines, and less it the sines. So a product is half as long, and the window is in it.
     """
 
     def __init__(self) -> None:
-        bins = np.arange(FIRST_BIN - PEAK_BINS, LAST_BIN + 1 + PEAK_BINS)
-        odd, even = bins[bins % 2 == 1], bins[bins % 2 == 0]
-        self._hann = (np.cos(np.pi * ((np.arange(WINDOW) + 0.5) / WINDOW - 0.5)) ** 2).astype(np.float32)
-        self._odd, self._even = _waves(odd), _waves(even)
-        self._bins = len(bins)
-        place = np.argsort(np.argsort(bins % 2 == 0, kind="stable"))
-        peaks = np.clip(np.concatenate([odd, even]), FIRST_BIN, LAST_BIN)
-        self._around = place[peaks[:, None] + np.arange(-PEAK_BINS, PEAK_BINS + 1) - bins[0]]
-        """int64 [bins, 5]: where the bins about each lie."""
+        bins, half = np.arange(FIRST_BIN - PEAK_BINS, LAST_BIN + 1 + PEAK_BINS), WINDOW // 2
+        seen = (bins >= FIRST_BIN) & (bins <= LAST_BIN)
+        phase = 2 * np.pi / WINDOW * (np.arange(half) + 0.5 - half)[:, None]
+        hann = np.cos(phase / 2) ** 2 * seen
+        self._cosines = (hann * np.cos(phase * bins)).astype(np.float32)
+        self._sines = (hann * np.sin(phase * bins)).astype(np.float32)
+        """float32 [128, bins] each; nothing of bins that are not looked at."""
+        peaks = np.clip(bins, FIRST_BIN, LAST_BIN)
+        self._around = peaks[:, None] + np.arange(-PEAK_BINS, PEAK_BINS + 1) - bins[0]
+        """int64 [bins, 5]: the bins about each."""
         self._hz = (peaks * (RATE / WINDOW)).astype(np.float32)
         low, high = (np.array(FSK_BANDS_HZ) * WINDOW / RATE).T
         keyed = (bins[:, None] >= np.floor(low)) & (bins[:, None] <= np.ceil(high))
-        shares = np.column_stack([(bins >= FIRST_BIN) & (bins <= LAST_BIN), keyed]).astype(np.float32)
-        self._shares = np.concatenate([shares[bins % 2 == 1], shares[bins % 2 == 0]])
+        self._shares = np.column_stack([seen, keyed]).astype(np.float32)
         """What sums the power of all bins, and of each band."""
 
     def see(self, stream: Floats) -> Sight:
@@ -110,18 +108,19 @@ class Screen:
         shares = power @ self._shares
         total = shares[:, :1] + np.float32(SILENCE)
         peaks, hz = np.empty((2, len(sound)), np.float32), np.empty((2, len(sound)), np.float32)
-        rows = np.arange(0, power.size, self._bins)[:, None]
+        rows = np.arange(0, power.size, power.shape[1])[:, None]
         for number in range(2):
             hz[number], peaks[number] = self._take_peak(power, rows)
         return Sight(np.vecdot(newest, newest) / np.float32(CHUNK), peaks.T / total, hz.T, shares[:, 1:] / total)
 
     def _power(self, sound: Floats) -> Floats:
-        """float32 [n, 256] -> [n, bins], the odd ones first; nothing in the outermost bins."""
-        windowed, half = sound * self._hann, WINDOW // 2
-        older, newer = windowed[:, :half], windowed[:, half:]
-        power, middle = np.empty((len(sound), self._bins), np.float32), self._odd[0].shape[1]
-        _put_power(older - newer, self._odd, power[:, :middle])
-        _put_power(older + newer, self._even, power[:, middle:])
+        """float32 [n, 256] -> [n, bins]."""
+        left, right = sound[:, : WINDOW // 2], sound[:, : WINDOW // 2 - 1 : -1]
+        power: Floats = (left + right) @ self._cosines
+        imaginary = (left - right) @ self._sines
+        np.square(power, out=power)
+        np.square(imaginary, out=imaginary)
+        power += imaginary
         return power
 
     def _take_peak(self, power: Floats, rows: Ints) -> tuple[Floats, Floats]:
@@ -131,24 +130,6 @@ class Screen:
         taken = flat[around]
         flat[around] = 0.0
         return self._hz[peak], taken @ _FIVE
-
-
-def _waves(bins: Ints) -> tuple[Floats, Floats]:
-    """Cosines and sines about the middle of half a window, in its left part; float32 [64, bins] each, nothing of bins
-    that are not looked at."""
-    quarter = WINDOW // 4
-    phase = 2 * np.pi / WINDOW * (np.arange(quarter)[:, None] + 0.5 - quarter) * bins
-    inside = (bins >= FIRST_BIN) & (bins <= LAST_BIN)
-    return (np.cos(phase) * inside).astype(np.float32), (np.sin(phase) * inside).astype(np.float32)
-
-
-def _put_power(folded: Floats, waves: tuple[Floats, Floats], out: Floats) -> None:
-    """float32 [n, 128] -> `out` [n, bins]."""
-    left, right = folded[:, : WINDOW // 4], folded[:, : WINDOW // 4 - 1 : -1]
-    real, imaginary = (left + right) @ waves[0], (left - right) @ waves[1]
-    np.square(real, out=real)
-    np.square(imaginary, out=imaginary)
-    np.add(real, imaginary, out=out)
 
 
 _FIVE = np.ones(2 * PEAK_BINS + 1, np.float32)
