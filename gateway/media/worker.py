@@ -63,12 +63,21 @@ CONNECT_PATIENCE_S = 2.0
 T = TypeVar("T")
 
 
+class Since(NamedTuple):
+    """A moment of the worker's."""
+
+    s: float
+    """Seconds, monotonic."""
+    awaited_s: float
+    """Of its life until then, what it spent waiting for answers of a remote engine."""
+
+
 class Begun(NamedTuple):
     """A batch between sockets and sockets."""
 
     packets: int
     """Received."""
-    waited_since: float
+    since: Since
     """None of them can have come before that."""
 
 
@@ -98,7 +107,10 @@ class Worker:
         self.seconds = dict.fromkeys(("busy", "idle", "receive", "arrays", "engine", "detect", "send"), 0.0)
         self.counters = dict.fromkeys(("packets_in", "packets_out", "batches"), 0)
         self.delay_buckets = [0] * len(DELAY_BOUNDS_MS)
-        self._received_s = self._reported_s = time.monotonic()
+        self._reported_s = time.monotonic()
+        self._awaited_s = 0.0
+        self._received = Since(self._reported_s, 0.0)
+        """What comes in next came after that."""
 
     def run(self) -> None:
         """Work until told to stop or the control plane is gone."""
@@ -117,13 +129,15 @@ class Worker:
         begun = time.monotonic()
         resuming = self._begun is not None
         if resuming:
-            due = self.pipeline.due_s()
-            events = self._answers.poll(max(due - begun, 0.0) if due is not None else 0.0)
+            wait_s = max((self.pipeline.due_s() or begun) - begun, 0.0)
+            events = self._answers.poll(wait_s)
+            woken = time.monotonic()
+            self._awaited_s += min(woken - begun, wait_s)
         else:
             events = self.sockets.epoll.poll(self._interval_s if self.pipeline.held else IDLE_S, 4096)
-        woken = time.monotonic()
+            woken = time.monotonic()
         if not resuming and woken - begun > WAITED_S:
-            self._received_s = woken  # the poll had to wait: nothing here came before now
+            self._received = Since(woken, self._awaited_s)  # the poll had to wait: nothing here came before now
         if any(descriptor == self._control.fileno() for descriptor, _ in events):
             self._obey()
         for engine in self._remotes.values():
@@ -155,11 +169,12 @@ class Worker:
     def _batch(self, events: list[tuple[int, int]], now: float) -> int:
         """One batch from sockets to sockets; returns how many packets it had."""
         pipeline = self.pipeline
-        waited_since = self._received_s
+        since = self._received
         count = self.sockets.receive(events, self._views, pipeline.lengths, pipeline.slots, now)
-        received = self._received_s = time.monotonic()
+        received = time.monotonic()
+        self._received = Since(received, self._awaited_s)
         if count or pipeline.held:
-            self._begun, self._began_s = Begun(count, waited_since), now
+            self._begun, self._began_s = Begun(count, since), now
             self._spend(lambda: pipeline.begin(count, now))
             if pipeline.due_s() is None:
                 self._complete(self._begun, now)
@@ -186,7 +201,7 @@ class Worker:
         sent = self.sockets.send(outgoing, pipeline.lengths, self._views)
         finished = time.monotonic()
         self.seconds["send"] += finished - stepped
-        self._count(begun.packets, sent, finished - begun.waited_since, now)
+        self._count(begun, sent, finished, now)
 
     def _spend(self, work: Callable[[], T]) -> T:
         """Do a part of a batch, and note which stages its time went into."""
@@ -198,13 +213,15 @@ class Worker:
         seconds["arrays"] += time.monotonic() - started - voice_s
         return done
 
-    def _count(self, received: int, sent: int, age_s: float, now: float) -> None:
-        """age_s: the longest a packet of this batch can have been here."""
-        self.counters["packets_in"] += received
+    def _count(self, begun: Begun, sent: int, finished: float, now: float) -> None:
+        """The age is the longest a packet can have been here. What a server took of it is no load of this worker:
+        legs that go dry here would not make it faster."""
+        age_s = finished - begun.since.s
+        self.counters["packets_in"] += begun.packets
         self.counters["packets_out"] += sent
         self.counters["batches"] += 1
         self.delay_buckets[bisect_left(DELAY_BOUNDS_MS, age_s * 1000)] += sent
-        self.shedding.observe(age_s, now)
+        self.shedding.observe(age_s - (self._awaited_s - begun.since.awaited_s), now)
 
     def _relay_rtcp(self, now: float) -> None:
         arrived = self.sockets.rtcp_datagrams + self.pipeline.rtcp

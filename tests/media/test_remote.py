@@ -1,17 +1,25 @@
 """The media path with an engine that answers later: nobody waits for it, and what comes late reaches nobody else."""
 
 import os
+import socket
+import threading
+import time
 
 import numpy as np
 import pytest
 
+from gateway.config import Config, MediaConfig
+from gateway.denoise import engines
 from gateway.denoise.engine import Result, Ticket
 from gateway.denoise.passthrough import PassthroughEngine
 from gateway.errors import EngineError
 from gateway.media.pipeline import Pipeline
+from gateway.media.shedding import PATIENCE_S
 from gateway.media.voice import FADE_FRAMES, WARM_FRAMES
-from gateway.messages import LegSpec, Payload, Reason
+from gateway.media.worker import Worker
+from gateway.messages import DELAY_BOUNDS_MS, LegSpec, OpenLeg, Payload, Reason, encoder
 from gateway.protocol import rtp
+from tests.media.test_sockets import udp
 
 PCMU = (Payload(0, "PCMU", 8000, 1, 0),)
 FRAMES = 2
@@ -151,3 +159,73 @@ def test_concealed_frames_go_with_the_packet_that_ends_the_gap(bench):
     bench.number += 1
     bench.packet()
     assert bench.remote.sent - sent <= 2 and bench.pipeline.voice.wet[0] == 1.0
+
+
+class Distant(Remote):
+    """Answers `answer_s` after it was sent a batch, and takes `work_s` of the worker's own time to send it."""
+
+    def __init__(self, answer_s: float, work_s: float = 0.0) -> None:
+        super().__init__(4)
+        self.answer_s, self.work_s, self.answer_at_s = answer_s, work_s, 0.0
+
+    def flush(self) -> None:
+        if self._waiting:
+            time.sleep(self.work_s)
+            self.answer_at_s = time.monotonic() + self.answer_s
+            threading.Timer(self.answer_s, os.eventfd_write, (self._file, 1)).start()
+        super().flush()
+
+    def due_s(self) -> float | None:
+        return self.answer_at_s + 1.0 if time.monotonic() < self.answer_at_s else None
+
+    def acknowledge(self) -> None:
+        os.set_blocking(self._file, False)
+        try:
+            os.eventfd_read(self._file)
+        except BlockingIOError:
+            return
+
+
+class Desk:
+    """A worker of this process, and a call of two phones on it that speak every 5 ms."""
+
+    def __init__(self, monkeypatch, remote: Remote) -> None:
+        monkeypatch.setattr(engines, "build", lambda config, slots: {8000: remote})
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control.setblocking(False)
+        theirs.setblocking(False)
+        self.worker = Worker(theirs, Config(media=MediaConfig(slots=4)))
+        self.worker.sockets.epoll.register(theirs.fileno(), 1)
+        self.phones, self.ports = (udp(), udp()), (udp(), udp())
+        for slot in (0, 1):
+            spec = LegSpec(slot=slot, generation=1, call_id="c", peer=slot ^ 1, payloads=PCMU, bypass="off",
+                           rtp_remote=self.phones[slot].getsockname())  # fmt: skip
+            socket.send_fds(self.control, [encoder.encode(OpenLeg(spec))], [self.ports[slot].fileno()])
+
+    def talk(self, seconds: float) -> None:
+        talking = threading.Thread(target=self._speak, args=(seconds,))
+        talking.start()
+        while talking.is_alive():
+            self.worker.turn()
+
+    def _speak(self, seconds: float) -> None:
+        for number in range(round(seconds / 0.005)):
+            packet = rtp.pack(bytes(80), payload_type=0, sequence=number, timestamp=80 * number, ssrc=9)
+            for slot in (0, 1):
+                self.phones[slot].sendto(packet, self.ports[slot].getsockname())
+            time.sleep(0.005)
+
+
+def test_the_time_of_a_server_is_no_load_of_the_worker(monkeypatch):
+    desk = Desk(monkeypatch, Distant(answer_s=0.010))
+    desk.talk(3 * PATIENCE_S)
+    worker = desk.worker
+    assert worker.pipeline.streams.counters.get("legs_shed_total", 0) == 0
+    waited = sum(worker.delay_buckets[DELAY_BOUNDS_MS.index(15.0) :])
+    assert waited > 0.9 * worker.counters["packets_out"], "what is shown of delays holds the wait"
+
+
+def test_a_worker_that_is_late_by_its_own_work_sheds_though_its_server_is_fast(monkeypatch):
+    desk = Desk(monkeypatch, Distant(answer_s=0.002, work_s=0.020))
+    desk.talk(3 * PATIENCE_S)
+    assert desk.worker.pipeline.streams.counters["legs_shed_total"] > 0
