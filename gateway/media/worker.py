@@ -184,10 +184,12 @@ class Worker:
         return count
 
     def _resume(self, now: float) -> int:
-        """Send the batch that was out, when its answer is there or overdue; returns how many packets it had."""
+        """Go on with the batch that is out, and send it when all is answered or it is due; returns how many packets
+        it had."""
+        self._spend(self.pipeline.go_on)
         due, begun = self.pipeline.due_s(), self._begun
         if begun is None or (due is not None and now < due):
-            return 0  # only a command came
+            return 0
         self._complete(begun, now)
         self._announce(now)
         return begun.packets

@@ -35,6 +35,9 @@ class Remote(PassthroughEngine):
         super().__init__(8000, slots)
         self.epoch, self.counters, self.resets = 0, {}, []
         self.there, self.broken, self.sent = True, False, 0
+        self.heard: list[list[int]] = []
+        """Slots of each part."""
+        self.waited_until: list[float] = []
         self._waiting: list[Ticket] = []
         self._file = os.eventfd(0)
 
@@ -43,6 +46,7 @@ class Remote(PassthroughEngine):
         self.resets += slots.tolist()
 
     def submit(self, slots, frames, counts, control) -> Ticket:
+        self.heard.append(slots.tolist())
         self._waiting.append(super().submit(slots, frames, counts, control))
         return self._waiting[-1]
 
@@ -51,13 +55,14 @@ class Remote(PassthroughEngine):
         self._waiting = []
 
     def collect(self, ticket, deadline) -> Result | None:
+        self.waited_until.append(deadline)
         result = super().collect(ticket, deadline)
         if self.broken:
             raise EngineError("broken")
         return Result(result.frames * 0.5, result.probabilities) if self.there else None
 
     def due_s(self) -> float | None:
-        return None if self.there else 5.0
+        return None if self.there else 5.0 + self.sent
 
     def tend(self, now: float) -> None: ...
 
@@ -82,17 +87,26 @@ class Bench:
         self.pipeline.open(spec)
 
     def begin(self, slot: int = 0, skip: int = 0) -> None:
-        self.number += 1 + skip
-        packet = rtp.pack(
-            bytes([0x90]) * 160, payload_type=0, sequence=self.number, timestamp=160 * self.number, ssrc=9
-        )
-        self.pipeline.slab[0, : len(packet)] = np.frombuffer(packet, np.uint8)
-        self.pipeline.lengths[0], self.pipeline.slots[0] = len(packet), slot
-        self.pipeline.begin(1, self.number * 0.02)
+        self.number += skip
+        self.begin_all(slot)
+
+    def begin_all(self, *slots: int) -> None:
+        """The next packet of each, in one batch."""
+        for row, slot in enumerate(slots):
+            self.number += 1
+            packet = rtp.pack(
+                bytes([0x90]) * 160, payload_type=0, sequence=self.number, timestamp=160 * self.number, ssrc=9 + slot
+            )
+            self.pipeline.slab[row, : len(packet)] = np.frombuffer(packet, np.uint8)
+            self.pipeline.lengths[row], self.pipeline.slots[row] = len(packet), slot
+        self.pipeline.begin(len(slots), self.number * 0.02)
 
     def finish(self) -> bytes | None:
-        rows = self.pipeline.finish().rows
-        return rtp.unpack(self.pipeline.slab[0, : self.pipeline.lengths[0]].tobytes()).payload if len(rows) else None
+        return next(iter(self.finish_all()), None)
+
+    def finish_all(self) -> list[bytes]:
+        slab, lengths = self.pipeline.slab, self.pipeline.lengths
+        return [rtp.unpack(slab[row, : lengths[row]].tobytes()).payload for row in self.pipeline.finish().rows]
 
     def packet(self) -> bytes | None:
         self.begin()
@@ -122,7 +136,7 @@ def test_a_late_batch_is_dry_and_the_next_one_fades_in_without_a_reset(bench):
     resets = list(bench.remote.resets)
     bench.remote.there = False
     bench.begin()
-    assert bench.pipeline.due_s() == 5.0
+    assert bench.pipeline.due_s() == 5.0 + bench.remote.sent
     assert is_dry(bench.finish()) and bench.pipeline.voice.reason[0] == Reason.FAULT
     bench.remote.there = True
     assert [is_dry(bench.packet()) for _ in range(2)] == [False, False]
@@ -161,6 +175,50 @@ def test_concealed_frames_go_with_the_packet_that_ends_the_gap(bench):
     assert bench.remote.sent - sent <= 2 and bench.pipeline.voice.wet[0] == 1.0
 
 
+def test_a_slots_second_packet_is_sent_when_the_first_is_answered_and_nobody_waits_in_between(bench):
+    bench.remote.there, sent = False, bench.remote.sent
+    bench.begin_all(0, 0, 0)
+    collected = len(bench.remote.waited_until)
+    bench.pipeline.go_on()
+    assert bench.remote.sent == sent + 1 and len(bench.remote.waited_until) == collected
+    bench.remote.there = True
+    bench.pipeline.go_on()
+    assert bench.remote.sent == sent + 3
+    assert [is_dry(payload) for payload in bench.finish_all()] == [False] * 3
+
+
+def test_all_packets_of_a_batch_share_the_due_time_of_the_first(bench):
+    bench.remote.there = False
+    bench.begin_all(0, 0)
+    due = bench.pipeline.due_s()
+    waiting, answered = bench.remote.due_s, iter([None])
+    bench.remote.due_s = lambda: next(answered, waiting())  # the first only
+    bench.pipeline.go_on()
+    assert waiting() > due and bench.pipeline.due_s() == due
+    bench.finish_all()
+    assert bench.remote.waited_until[-2:] == [due, due]
+
+
+def test_after_a_late_packet_nobody_waits_for_the_others_and_the_engine_hears_them_in_order(bench):
+    resets, bench.remote.there, sent = list(bench.remote.resets), False, bench.remote.sent
+    bench.begin_all(0, 0, 0)
+    due = bench.pipeline.due_s()
+    assert [is_dry(payload) for payload in bench.finish_all()] == [True] * 3
+    assert bench.remote.sent == sent + 3 and bench.remote.waited_until[-3:] == [due] * 3
+    bench.remote.there = True
+    assert [is_dry(bench.packet()) for _ in range(2)] == [False, False] and bench.remote.resets == resets
+
+
+def test_a_packet_that_waits_for_the_one_before_it_is_dropped_with_its_leg(bench):
+    bench.remote.there = False
+    bench.begin_all(0, 0)
+    bench.pipeline.close(0)
+    bench.open(0, generation=2)
+    heard = len(bench.remote.heard)
+    assert bench.finish_all() == [] and bench.remote.heard[heard:] == []
+    assert bench.pipeline.voice.last_codec[0] == -1
+
+
 class Distant(Remote):
     """Answers `answer_s` after it was sent a batch, and takes `work_s` of the worker's own time to send it."""
 
@@ -172,22 +230,14 @@ class Distant(Remote):
         if self._waiting:
             time.sleep(self.work_s)
             self.answer_at_s = time.monotonic() + self.answer_s
-            threading.Timer(self.answer_s, os.eventfd_write, (self._file, 1)).start()
         super().flush()
 
     def due_s(self) -> float | None:
-        return self.answer_at_s + 1.0 if time.monotonic() < self.answer_at_s else None
-
-    def acknowledge(self) -> None:
-        os.set_blocking(self._file, False)
-        try:
-            os.eventfd_read(self._file)
-        except BlockingIOError:
-            return
+        return self.answer_at_s if time.monotonic() < self.answer_at_s else None
 
 
 class Desk:
-    """A worker of this process, and a call of two phones on it that speak every 5 ms."""
+    """A worker of this process, and a call of two phones on it that speak every 10 ms."""
 
     def __init__(self, monkeypatch, remote: Remote) -> None:
         monkeypatch.setattr(engines, "build", lambda config, slots: {8000: remote})
@@ -209,11 +259,11 @@ class Desk:
             self.worker.turn()
 
     def _speak(self, seconds: float) -> None:
-        for number in range(round(seconds / 0.005)):
+        for number in range(round(seconds / 0.01)):
             packet = rtp.pack(bytes(80), payload_type=0, sequence=number, timestamp=80 * number, ssrc=9)
             for slot in (0, 1):
                 self.phones[slot].sendto(packet, self.ports[slot].getsockname())
-            time.sleep(0.005)
+            time.sleep(0.01)
 
 
 def test_the_time_of_a_server_is_no_load_of_the_worker(monkeypatch):

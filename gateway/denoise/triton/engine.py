@@ -304,12 +304,13 @@ class TritonEngine:
             self._fail(f"its network gave no numbers in {SPOILT_LIMIT} batches on end", now, bad=True)
 
     def _late(self, flight: Flight) -> None:
+        """One for which nobody waited as long as it may take says nothing of its server."""
         now = self._clock()
         flight.late = True
         self._overdue.append(flight)
         self._count_time(flight, now)
         self.counters["late"] += 1
-        self._late_on_end += self._holds(flight)
+        self._late_on_end += self._holds(flight) and now >= flight.due_s
         if self._late_on_end >= LATE_LIMIT:
             self._late_on_end = 0
             deadline_ms = self._deadline_s * 1000

@@ -129,6 +129,16 @@ def test_a_batch_that_is_late_after_the_rows_have_moved_is_not_held_against_the_
     assert not two.engine.ready
 
 
+def test_a_batch_that_was_not_given_its_time_says_nothing_of_the_server(site):
+    site.serve()
+    for _ in range(2 * LATE_LIMIT):
+        assert site.engine.collect(site.send(), site.clock.now) is None
+    assert site.engine.ready and site.engine.counters["late"] == 2 * LATE_LIMIT
+    for _ in range(LATE_LIMIT):
+        late(site)
+    assert not site.engine.ready
+
+
 def test_one_failure_is_counted_once_though_two_batches_bring_the_news(site):
     link = site.serve()
     late(site)
