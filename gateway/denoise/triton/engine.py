@@ -36,6 +36,10 @@ RETURN_S = 5.0
 TEND_S = 0.02
 
 
+class SlowError(EngineError):
+    """A right answer that came too late to be of use."""
+
+
 @dataclass(slots=True)
 class Flight:
     """A batch on its way."""
@@ -92,7 +96,9 @@ class TritonEngine:
         """Rows whose next frame is the first of a stream."""
         self._parts: list[wire.Part] = []
         self._tickets: list[int] = []
-        self._ids = 0
+        self._ids = self._missed = 0
+        self._rows = 1
+        """Of the last batch, or of what would have been one: an opening tries as many."""
         self._flight: Flight | None = None
         self._overdue: list[Flight] = []
         self._late_on_end = self._spoilt_on_end = 0
@@ -159,35 +165,45 @@ class TritonEngine:
             if now - better.ready_since >= RETURN_S:
                 self._open(better, now)
         elif now - self._sent_s >= KEEP_S:
-            self._overdue.append(self._send_empty(link, (self._sequence, False), now))
+            self._overdue.append(self._send_silence(link, (self._sequence, False), 0, now))
             self._sent_s = now
 
     def _open(self, link: Link, now: float) -> None:
-        """Start our sequence there, with no rows in the batch; what runs meanwhile goes on elsewhere."""
+        """Start our sequence there, with a batch as large as the last: a server that is too slow for it would only be
+        left again. What runs meanwhile goes on elsewhere."""
         sequence = secrets.randbits(62) + 1  # never one that the server may still be ending
-        self._opening = link, sequence, self._send_empty(link, (sequence, True), now)
+        self._opening = (
+            link,
+            sequence,
+            self._send_silence(link, (sequence, True), min(self._rows, self._worker[1]), now),
+        )
 
-    def _send_empty(self, link: Link, sequence: tuple[int, bool], now: float) -> Flight:
-        none = wire.merge([wire.Part(*nothing(self.hop))])
+    def _send_silence(self, link: Link, sequence: tuple[int, bool], rows: int, now: float) -> Flight:
+        silence = wire.merge([wire.Part(*silent(self.hop, rows))])
         self._ids += 1
-        message = wire.request(self._model, sequence, self._ids, self._worker, none, np.zeros(0, np.bool_))
-        flight = Flight(self._ids, none, [], (self.epoch, self._server_epoch), now, now + GRACE_S)
+        message = wire.request(self._model, sequence, self._ids, self._worker, silence, np.zeros(rows, np.bool_))
+        flight = Flight(self._ids, silence, [], (self.epoch, self._server_epoch), now, now + GRACE_S)
         flight.future = link.send(message, GRACE_S, partial(self._arrived, flight))
         return flight
 
     def _finish_opening(self, now: float) -> None:
         assert self._opening is not None
         link, sequence, flight = self._opening
-        if not flight.future.done():
+        if flight.came_s is None:
             return
         self._opening = None
         try:
             answer = self._read(flight)
+            took_ms, deadline_ms = (flight.came_s - flight.counted_s) * 1000, self._deadline_s * 1000
+            if took_ms > deadline_ms:
+                rows = len(flight.batch.slots)
+                raise SlowError(f"it answers {rows} rows in {took_ms:.0f} ms, the deadline is {deadline_ms:g} ms")
         except EngineError as error:
+            kind = {"bad": isinstance(error, wire.BadAnswerError), "slow": isinstance(error, SlowError)}
             if link is self._link:
-                self._fail(str(error), now)
+                self._fail(str(error), now, **kind)
             else:
-                link.failed(str(error), now, bad=isinstance(error, wire.BadAnswerError))
+                link.failed(str(error), now, **kind)
             return
         self._link, self._sequence, self._server_epoch = link, sequence, answer.epoch
         self._sent_s = now
@@ -195,10 +211,10 @@ class TritonEngine:
         self.counters["connects"] += 1
         self._lose_rows()
 
-    def _fail(self, reason: str, now: float, bad: bool = False) -> None:
-        """The server is of no use at present, and what it knew of our rows is lost."""
+    def _fail(self, reason: str, now: float, bad: bool = False, slow: bool = False) -> None:
+        """The server is of no use at present, and what it knew of our rows is lost; see `Link.failed`."""
         if self._link is not None:
-            self._link.failed(reason, now, bad)
+            self._link.failed(reason, now, bad, slow)
             if self._opening is not None and self._opening[0] is self._link:
                 self._opening = None  # its connection ends when the server is asked again
         self._link = None
@@ -207,7 +223,7 @@ class TritonEngine:
 
     def _lose_rows(self) -> None:
         self.epoch += 1
-        self._reset[:] = False  # rows of a new sequence are fresh
+        self._reset[:] = True  # also of a new sequence: its opening has run on some
 
     # --- batches
 
@@ -218,20 +234,27 @@ class TritonEngine:
     def submit(self, slots: Ints, frames: Floats, counts: Ints, control: Floats) -> Ticket:
         """Join the batch that `flush` sends. Raises EngineError when no server is there."""
         if self._link is None:
+            self.miss(len(slots))
             raise EngineError(self.fault)
         self._ids += 1
         self._parts.append(wire.Part(slots, frames, counts, control))
         self._tickets.append(self._ids)
         return Ticket(self._ids)
 
+    def miss(self, rows: int) -> None:
+        """So many rows would have been in the batch, had a server been there."""
+        self._missed += rows
+
     def flush(self) -> None:
         """See `RemoteEngine.flush`."""
         if not self._parts:
+            self._rows, self._missed = self._missed or self._rows, 0
             return
         parts, self._parts = self._parts, []
         tickets, self._tickets = self._tickets, []
         self._ids += 1
         batch = wire.merge(parts)
+        self._rows, self._missed = len(batch.slots), 0
         now = self._clock()
         flight = Flight(self._ids, batch, tickets, (self.epoch, self._server_epoch), now, now + self._deadline_s)
         self._flight = flight
@@ -314,7 +337,7 @@ class TritonEngine:
         if self._late_on_end >= LATE_LIMIT:
             self._late_on_end = 0
             deadline_ms = self._deadline_s * 1000
-            self._fail(f"{LATE_LIMIT} batches on end took longer than {deadline_ms:g} ms", now)
+            self._fail(f"{LATE_LIMIT} batches on end took longer than {deadline_ms:g} ms", now, slow=True)
 
     def _read(self, flight: Flight) -> wire.Answer:
         """A finished request's checked answer. Raises EngineError."""
@@ -350,7 +373,7 @@ class TritonEngine:
         self._link = None
 
 
-def nothing(hop: int) -> tuple[Ints, Floats, Ints, Floats]:
-    """What `submit` takes, for no slots."""
-    floats = np.zeros((0, 1, hop), np.float32)
-    return np.zeros(0, np.int64), floats, np.zeros(0, np.int64), np.zeros((0, 2), np.float32)
+def silent(hop: int, rows: int) -> tuple[Ints, Floats, Ints, Floats]:
+    """What `submit` takes, for a frame of silence of the first `rows` slots."""
+    frames, control = np.zeros((rows, 1, hop), np.float32), np.ones((rows, 2), np.float32)
+    return np.arange(rows), frames, np.ones(rows, np.int64), control

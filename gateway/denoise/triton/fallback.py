@@ -52,6 +52,7 @@ class FallbackEngine:
         ticket = serving.submit(slots, frames, counts, control)
         if serving is self._first:
             return ticket
+        self._first.miss(len(slots))
         self._ids -= 1
         self._own[self._ids] = ticket
         return Ticket(self._ids)

@@ -13,6 +13,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from gateway.denoise.triton import wire
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 1.0
+SLOW_RETRY_S = 4.0
+"""Longest between two questions to a server that is slow again and again: each trial may cost its calls dry audio."""
 BAD_RETRY_S = 60.0
 """A server whose answers are wrong again and again is asked this seldom; one with another model as one that is away."""
 BAD_ANSWERS = 3
@@ -91,17 +93,19 @@ class Link:
         future.add_done_callback(done)
         return future
 
-    def failed(self, reason: str, now: float, bad: bool = False) -> None:
-        """Do not use it for a while. bad: what it answered was wrong, rather than nothing."""
+    def failed(self, reason: str, now: float, bad: bool = False, slow: bool = False) -> None:
+        """Do not use it for a while. bad: what it answered was wrong, rather than nothing; slow: it came too late."""
         if self.ready and now - self.ready_since > CALM_S:
             self._backoff_s, self._bad = FIRST_RETRY_S, 0
         self._bad += bad
         self.ready, self.fault, self._probe = False, reason, None
+        longest_s = SLOW_RETRY_S if slow else LAST_RETRY_S
+        wait_s = min(self._backoff_s, longest_s)
+        self._backoff_s = min(2 * wait_s, longest_s)
         if self._bad >= BAD_ANSWERS:
             self.fault += f" ({self._bad} times: its model is taken for broken and asked again every {BAD_RETRY_S:g} s)"
-            self._backoff_s = BAD_RETRY_S
-        self._retry_s = now + self._backoff_s
-        self._backoff_s = min(2 * self._backoff_s, max(LAST_RETRY_S, self._backoff_s))
+            wait_s = BAD_RETRY_S
+        self._retry_s = now + wait_s
 
     def _connect(self) -> None:
         """A channel of its own each time: an old one may hang on a connection that nobody answers any more."""

@@ -71,6 +71,60 @@ def test_batches_of_a_server_that_was_left_for_being_slow_count_in_full(site):
     assert site.engine.counters["failed"] == 1
 
 
+def test_a_server_that_answers_its_opening_too_late_is_not_ready_and_says_why(site):
+    link = site.links[0]
+    link.come(site.clock.now)
+    site.tend()
+    site.clock.now += 0.0404
+    link.calls[-1].answer(epoch=1)
+    site.tend()
+    assert not site.engine.ready and site.engine.epoch == 0 and link.slow == 1
+    assert "server0:8001: it answers 1 rows in 40 ms, the deadline is 15 ms" in site.engine.fault
+
+
+def test_how_long_an_opening_took_is_not_how_late_it_was_looked_at(site):
+    link = site.links[0]
+    link.come(site.clock.now)
+    site.tend()
+    link.calls[-1].answer(epoch=1)
+    site.tend(0.3)
+    assert site.engine.ready
+
+
+def test_an_opening_has_as_many_rows_as_the_last_batch_and_none_of_them_goes_on(site):
+    link = site.serve()
+    site.send(2, 4, 6)
+    link.calls[-1].fail()
+    site.tend()
+    with pytest.raises(EngineError):
+        site.collect(Ticket(site.engine._flight.tickets[0]))
+    site.serve(epoch=2)
+    assert len(link.calls[-1].tensor("SLOTS")) == 3
+    site.send(0, 1, 5)
+    assert link.calls[-1].tensor("RESET").tolist() == [1, 1, 1]
+
+
+def test_an_opening_follows_the_calls_that_there_are_without_a_server(site):
+    link = site.serve()
+    site.send(*range(8))
+    for _ in range(LATE_LIMIT):
+        late(site)
+    for _ in range(3):
+        with pytest.raises(EngineError):
+            site.send(1, 2)
+        site.engine.flush()
+    link.come(site.clock.now)
+    site.tend()
+    assert len(link.calls[-1].tensor("SLOTS")) == 2
+
+
+def test_a_server_that_is_late_again_and_again_is_slow(site):
+    link = site.serve()
+    for _ in range(LATE_LIMIT):
+        late(site)
+    assert link.slow == 1
+
+
 def test_batches_without_rows_count_no_time(site):
     link = site.serve()
     site.tend(KEEP_S)

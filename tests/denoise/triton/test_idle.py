@@ -43,7 +43,7 @@ class Server:
     def tend(self, now: float) -> None:
         """It stays as it is."""
 
-    def failed(self, reason: str, now: float, bad: bool = False) -> None:
+    def failed(self, reason: str, now: float, bad: bool = False, slow: bool = False) -> None:
         self.ready, self.fault = False, reason
 
     def send(self, message, timeout_s: float, done) -> Future:
@@ -52,6 +52,7 @@ class Server:
             future.set_result(self._infer(message))
         except RefusedError as error:
             future.set_exception(error)
+        done(future)
         return future
 
     def forget(self) -> None:
