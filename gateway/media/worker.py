@@ -102,7 +102,8 @@ class Worker:
         self._begun: Begun | None = None
         """The batch that is out."""
         self._began_s = 0.0
-        self._faulty: dict[int, str] = {}
+        self._faulty: dict[tuple[int, str], str] = {}
+        """By rate and server as in `EngineFault`: what was told."""
         self._stopping = False
         self.seconds = dict.fromkeys(("busy", "idle", "receive", "arrays", "engine", "detect", "send"), 0.0)
         self.counters = dict.fromkeys(("packets_in", "packets_out", "batches"), 0)
@@ -254,16 +255,19 @@ class Worker:
         self._announce_faults()
 
     def _announce_faults(self) -> None:
-        """A fault is told when it begins and ends, a remote engine's also when its reason changes."""
+        """A fault is told when it begins and ends, a remote engine's and its servers' also when the reason changes."""
         reasons = {rate: reason for rate, reason in self.pipeline.voice.faulty.items() if rate not in self._remotes}
-        faults = dict.fromkeys(reasons, "failing")
-        faults |= {rate: engine.fault for rate, engine in self._remotes.items() if engine.fault}
+        faults = dict.fromkeys(((rate, "") for rate in reasons), "failing")
+        for rate, engine in self._remotes.items():
+            each = {"": engine.fault, **engine.endpoint_faults}
+            faults |= {(rate, endpoint): reason for endpoint, reason in each.items() if reason}
         if faults == self._faulty:
             return
-        for rate in {*faults, *self._faulty}:
-            if faults.get(rate) != self._faulty.get(rate):
+        for rate, endpoint in sorted({*faults, *self._faulty}):
+            reason = faults.get((rate, endpoint), "")
+            if reason != self._faulty.get((rate, endpoint), ""):
                 substitute = self._remotes[rate].substitute if rate in self._remotes else ""
-                self._tell(EngineFault(rate, reasons.get(rate, faults.get(rate, "")), substitute))
+                self._tell(EngineFault(rate, reasons.get(rate, reason), substitute, endpoint))
         self._faulty = faults
 
     def _lease(self, slot: int) -> Lease:

@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from gateway.media.pipeline import Pipeline
 from gateway.media.shedding import PATIENCE_S
 from gateway.media.voice import FADE_FRAMES, WARM_FRAMES
 from gateway.media.worker import Worker
-from gateway.messages import DELAY_BOUNDS_MS, LegSpec, OpenLeg, Payload, Reason, encoder
+from gateway.messages import DELAY_BOUNDS_MS, EngineFault, LegSpec, OpenLeg, Payload, Reason, encoder, events
 from gateway.protocol import rtp
 from tests.media.test_sockets import udp
 
@@ -30,6 +31,7 @@ class Remote(PassthroughEngine):
     """Answers with its input a frame later and half as loud, when `there` says so."""
 
     substitute = fault = ""
+    endpoint_faults: ClassVar[dict[str, str]] = {}
 
     def __init__(self, slots: int) -> None:
         super().__init__(8000, slots)
@@ -258,6 +260,15 @@ class Desk:
         while talking.is_alive():
             self.worker.turn()
 
+    def faults(self) -> list[EngineFault]:
+        """Told since the last time."""
+        told = []
+        while True:
+            try:
+                told.append(events.decode(self.control.recv(1 << 16)))
+            except BlockingIOError:
+                return [event for event in told if isinstance(event, EngineFault)]
+
     def _speak(self, seconds: float) -> None:
         for number in range(round(seconds / 0.01)):
             packet = rtp.pack(bytes(80), payload_type=0, sequence=number, timestamp=80 * number, ssrc=9)
@@ -273,6 +284,18 @@ def test_the_time_of_a_server_is_no_load_of_the_worker(monkeypatch):
     assert worker.pipeline.streams.counters.get("legs_shed_total", 0) == 0
     waited = sum(worker.delay_buckets[DELAY_BOUNDS_MS.index(15.0) :])
     assert waited > 0.9 * worker.counters["packets_out"], "what is shown of delays holds the wait"
+
+
+def test_a_server_that_fails_is_told_once_though_another_serves(monkeypatch):
+    remote = Distant(answer_s=0.0)
+    desk = Desk(monkeypatch, remote)
+    remote.endpoint_faults = {"b:8001": "gone"}
+    for _ in range(3):
+        desk.worker.turn()
+    assert desk.faults() == [EngineFault(8000, "gone", endpoint="b:8001")]
+    remote.endpoint_faults = {}
+    desk.worker.turn()
+    assert desk.faults() == [EngineFault(8000, "", endpoint="b:8001")]
 
 
 def test_a_worker_that_is_late_by_its_own_work_sheds_though_its_server_is_fast(monkeypatch):

@@ -117,6 +117,11 @@ class TritonEngine:
             return ""
         return "; ".join(f"Triton at {link.endpoint}: {link.fault or 'connecting'}" for link in self._links)
 
+    @property
+    def endpoint_faults(self) -> dict[str, str]:
+        """See `RemoteEngine.endpoint_faults`."""
+        return {link.endpoint: link.fault for link in self._links if link.fault} if len(self._links) > 1 else {}
+
     # --- connections
 
     def tend(self, now: float) -> None:
@@ -124,8 +129,9 @@ class TritonEngine:
         if now - self._tended_s < TEND_S:
             return
         self._tended_s = now
+        opening = self._opening[0] if self._opening is not None else None
         for each in self._links:
-            each.tend(now)
+            each.tend(now, serving=each is self._link or each is opening)
         self._review(now)
         if self._opening is not None:
             self._finish_opening(now)
@@ -205,6 +211,7 @@ class TritonEngine:
             else:
                 link.failed(str(error), now, **kind)
             return
+        link.opened()
         self._link, self._sequence, self._server_epoch = link, sequence, answer.epoch
         self._sent_s = now
         self._late_on_end = self._spoilt_on_end = 0

@@ -33,6 +33,11 @@ class FallbackEngine:
         return self._first.fault
 
     @property
+    def endpoint_faults(self) -> dict[str, str]:
+        """See `RemoteEngine.endpoint_faults`."""
+        return self._first.endpoint_faults
+
+    @property
     def substitute(self) -> str:
         """See `RemoteEngine.substitute`."""
         return "" if self._first.ready else self._name

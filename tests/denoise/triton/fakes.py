@@ -84,12 +84,16 @@ class FakeLink:
         self.ready, self.ready_since, self.fault = False, 0.0, "away"
         self.calls: list[Call] = []
         self.failures: list[str] = []
-        self.slow = 0
+        self.slow, self.serving = 0, False
 
     def come(self, now: float) -> None:
-        self.ready, self.ready_since, self.fault = True, now, ""
+        self.ready, self.ready_since = True, now
 
-    def tend(self, now: float) -> None: ...
+    def tend(self, now: float, serving: bool) -> None:
+        self.serving = serving
+
+    def opened(self) -> None:
+        self.fault = ""
 
     def send(self, message, timeout_s, done) -> Call:
         self.calls.append(Call(message, done))

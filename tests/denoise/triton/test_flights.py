@@ -239,6 +239,27 @@ def test_a_server_that_has_just_come_waits_its_own_time_before_it_gets_the_rows(
     assert len(site.links[0].calls) == 1
 
 
+def test_what_is_wrong_with_one_of_two_servers_is_told_though_the_other_serves(monkeypatch):
+    site = Site(monkeypatch, servers=2)
+    site.links[0].failed("it has another model", site.clock.now)
+    site.links[1].fault = ""
+    site.serve(1)
+    assert site.engine.fault == "" and site.engine.endpoint_faults == {"server0:8001": "it has another model"}
+    site.tend()
+    assert [link.serving for link in site.links] == [False, True]
+    site.links[0].come(site.clock.now)
+    site.tend()
+    site.tend(RETURN_S)
+    move(site)
+    assert site.links[0].serving, "its opening showed how it is"
+    assert site.engine.endpoint_faults == {}
+
+
+def test_one_server_is_the_engine(site):
+    site.links[0].failed("it is gone", site.clock.now)
+    assert "it is gone" in site.engine.fault and site.engine.endpoint_faults == {}
+
+
 def test_a_wrong_answer_to_the_opening_is_counted_as_one(site):
     link = site.links[0]
     link.come(site.clock.now)

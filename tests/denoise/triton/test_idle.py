@@ -40,8 +40,11 @@ class Server:
         self.epoch = self.started = 0
         self._used_s: dict[int, float] = {}
 
-    def tend(self, now: float) -> None:
+    def tend(self, now: float, serving: bool) -> None:
         """It stays as it is."""
+
+    def opened(self) -> None:
+        """It is glad."""
 
     def failed(self, reason: str, now: float, bad: bool = False, slow: bool = False) -> None:
         self.ready, self.fault = False, reason

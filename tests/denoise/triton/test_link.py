@@ -9,7 +9,7 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from gateway.denoise.triton import WIRE, wire
-from gateway.denoise.triton.link import CALM_S, IDLE_S, LAST_RETRY_S, SLOW_RETRY_S, Link
+from gateway.denoise.triton.link import CALM_S, IDLE_S, LAST_RETRY_S, SLOW_RETRY_S, STANDBY_S, Link
 from tests.denoise.triton.fakes import Refusal
 
 
@@ -41,11 +41,11 @@ class Asked:
     def result(self):
         return service_pb2.ModelConfigResponse()
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, serving: bool = True) -> None:
         """Turns of the loop."""
         for _ in range(round(seconds / 0.02)):
             self.now += 0.02
-            self.link.tend(self.now)
+            self.link.tend(self.now, serving)
 
     def until_asked(self) -> float:
         """Seconds until it is asked again and its answer is there."""
@@ -100,7 +100,7 @@ def test_one_that_refuses_is_asked_again_with_back_off(asked):
 def ready_link(endpoint: str) -> Link:
     link = Link(endpoint, ("light_8k", ""), wire.Wanted(WIRE, 8000, 80, 80))
     for _ in range(200):
-        link.tend(time.monotonic())
+        link.tend(time.monotonic(), serving=False)
         if link.ready:
             return link
         time.sleep(0.05)
@@ -115,12 +115,35 @@ def within_seconds(true: Callable[[], bool]) -> bool:
     return true()
 
 
+def test_a_standby_that_dies_is_noticed_and_one_that_serves_is_not_asked(asked):
+    questions = len(asked.asked_s)
+    asked.wait(3 * STANDBY_S, serving=True)
+    assert len(asked.asked_s) == questions
+    asked.wait(3 * STANDBY_S, serving=False)
+    assert questions + 3 <= len(asked.asked_s) <= questions + 4 and asked.link.ready
+    asked.refusal = Refusal(grpc.StatusCode.UNAVAILABLE)
+    asked.wait(STANDBY_S + 0.1, serving=False)
+    assert not asked.link.ready and "UNAVAILABLE" in asked.link.fault
+
+
+def test_what_was_wrong_is_kept_until_it_has_served_or_was_there_for_a_while(asked):
+    fail(asked, times=1, slow=True)
+    assert asked.link.ready and asked.link.fault == "it is too slow"
+    asked.link.opened()
+    assert asked.link.fault == ""
+    fail(asked, times=1, slow=True)
+    asked.wait(CALM_S - 0.2, serving=False)
+    assert asked.link.fault == "it is too slow"
+    asked.wait(0.4, serving=False)
+    assert asked.link.fault == ""
+
+
 def test_streams_that_keep_the_thread_awake_do_not_pile_up(triton):
     before = threading.active_count()
     link = ready_link(triton.endpoint)
     first, awake = link._idle, threading.active_count()
     for turn in range(1, 20):
-        link.tend(time.monotonic() + turn * (IDLE_S + 0.1))
+        link.tend(time.monotonic() + turn * (IDLE_S + 0.1), serving=True)
     assert link._idle is not first
     assert within_seconds(first.done) and not link._idle.done()
     assert within_seconds(lambda: threading.active_count() <= awake)
