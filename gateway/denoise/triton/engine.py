@@ -25,8 +25,9 @@ from gateway.errors import EngineError
 
 LATE_LIMIT = 3
 """So many late batches on end, and the server is taken for gone."""
-SPOILT_LIMIT = 10
-"""So many batches on end with rows that are no numbers, and its model is taken for broken."""
+SPOILT_LIMIT, SPOILT_LEAK = 10, 0.2
+"""So many batches on end with rows that are no numbers, and the server is left; a good batch makes up for a fifth of
+one, so that every sixth may have such rows."""
 GRACE_S = 1.0
 """How much later than its deadline an answer is still of use to know that the batch was applied."""
 KEEP_S = 20.0
@@ -101,7 +102,7 @@ class TritonEngine:
         """Of the last batch, or of what would have been one: an opening tries as many."""
         self._flight: Flight | None = None
         self._overdue: list[Flight] = []
-        self._late_on_end = self._spoilt_on_end = 0
+        self._late_on_end, self._spoilt = 0, 0.0
         self._sent_s = self._tended_s = -np.inf
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
@@ -214,7 +215,7 @@ class TritonEngine:
         link.opened()
         self._link, self._sequence, self._server_epoch = link, sequence, answer.epoch
         self._sent_s = now
-        self._late_on_end = self._spoilt_on_end = 0
+        self._late_on_end, self._spoilt = 0, 0.0
         self.counters["connects"] += 1
         self._lose_rows()
 
@@ -328,10 +329,9 @@ class TritonEngine:
 
     def _count_spoilt(self, answer: wire.Answer, now: float) -> None:
         """Single rows are for the media plane; a model that goes on like this is not to be used."""
-        self._spoilt_on_end = self._spoilt_on_end + 1 if answer.spoilt else 0
-        if self._spoilt_on_end >= SPOILT_LIMIT:
-            self._spoilt_on_end = 0
-            self._fail(f"its network gave no numbers in {SPOILT_LIMIT} batches on end", now, bad=True)
+        self._spoilt = self._spoilt + 1 if answer.spoilt else max(self._spoilt - SPOILT_LEAK, 0.0)
+        if self._spoilt >= SPOILT_LIMIT:
+            self._fail("its network gave no numbers again and again", now, bad=True)
 
     def _late(self, flight: Flight) -> None:
         """One for which nobody waited as long as it may take says nothing of its server."""

@@ -33,11 +33,11 @@ class Call:
         names = [each.name for each in self._message.inputs]
         return np.frombuffer(self._message.raw_input_contents[names.index(name)], DTYPES[name])
 
-    def answer(self, epoch: int, shift: int = 0) -> None:
+    def answer(self, epoch: int, shift: int = 0, probability: float = 0.0) -> None:
         """With the audio as it was; shift: of the batch's number, which is wrong then."""
         batch_id = self.tensor("BATCH")[0] + shift
         pcm = self.tensor("PCM").reshape(-1, HOP)
-        made = {"BATCH": np.array([batch_id, epoch]), "PCM": pcm, "PROB": np.zeros((len(pcm), 4))}
+        made = {"BATCH": np.array([batch_id, epoch]), "PCM": pcm, "PROB": np.full((len(pcm), 4), probability)}
         self._answer = service_pb2.ModelInferResponse()
         for name, (kind, dtype) in OUTPUTS.items():
             self._answer.outputs.add(name=name, datatype=kind, shape=[1, *made[name].shape])

@@ -255,6 +255,29 @@ def test_what_is_wrong_with_one_of_two_servers_is_told_though_the_other_serves(m
     assert site.engine.endpoint_faults == {}
 
 
+def spoil(site: Site, every: int, batches: int) -> None:
+    """So many batches, of which each so many-th has a row without numbers."""
+    for number in range(batches):
+        ticket = site.send()
+        site.links[0].calls[-1].answer(epoch=1, probability=0.0 if number % every else float("nan"))
+        site.collect(ticket)
+        if not site.engine.ready:
+            return
+
+
+@pytest.mark.parametrize("every", [1, 2, 4])
+def test_a_model_that_gives_no_numbers_again_and_again_is_not_to_be_used(site, every):
+    site.serve()
+    spoil(site, every, batches=200)
+    assert "no numbers" in site.links[0].failures[0]
+
+
+def test_a_row_without_numbers_now_and_then_is_no_fault_of_the_model(site):
+    site.serve()
+    spoil(site, every=10, batches=1000)
+    assert site.engine.ready
+
+
 def test_one_server_is_the_engine(site):
     site.links[0].failed("it is gone", site.clock.now)
     assert "it is gone" in site.engine.fault and site.engine.endpoint_faults == {}
