@@ -138,8 +138,23 @@ class Pipeline:
         self._count_raw(relayed, now)
         self._rows, self._generations = rows, self.legs.generation[self.slots[rows]]
 
+    def untouched(self) -> Outgoing:
+        """What can be sent of the batch that was begun before it is finished: all of legs that wait for no engine.
+
+        A stream's notes are written when it is finished.
+        """
+        waiting = self.legs.noted.copy()
+        for group in self._groups:
+            waiting[self.slots[group.rows[group.wave.hear]]] = True
+        for wave in self._waves:
+            assert self._speech is not None
+            waiting[self._speech.packets.slots[wave]] = True
+        rows, later = self._rows, waiting[self.slots[self._rows]]
+        self._rows, self._generations = rows[later], self._generations[later]
+        return self._outgoing(rows[~later])
+
     def finish(self) -> Outgoing:
-        """What is to be sent of the batch that was begun; waits for the engine, at most until its deadline.
+        """What is left to be sent of the batch that was begun; waits for the engine, at most until its deadline.
 
         Packets of legs that have gone in the meantime are not sent.
         """
@@ -291,7 +306,9 @@ class Pipeline:
             )
             frames = (end - offset) // self.legs.codecs[codec[first]].frame_bytes
             self._groups.append(Group(rows, offset, end, frames, begun))
-            if not self.voice.remotes:
+            if self.voice.remotes:
+                self.slab[rows, offset:end] = begun.dry  # what waits for no engine may leave at once
+            else:
                 self._finish_groups()
 
     def _note(self, slots: Ints, rows: Ints, offset: int, frames: int) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from gateway.config import Config
 from gateway.denoise import engines
-from gateway.media.pipeline import Pipeline
+from gateway.media.pipeline import Outgoing, Pipeline
 from gateway.media.report import detected, leg_rows, worker_stats
 from gateway.media.rtcp_relay import RtcpRelay
 from gateway.media.shedding import Shedding
@@ -179,6 +179,8 @@ class Worker:
             self._spend(lambda: pipeline.begin(count, now))
             if pipeline.due_s() is None:
                 self._complete(self._begun, now)
+            else:
+                self._send(pipeline.untouched(), since)
         self.seconds["receive"] += received - now
         self._relay_rtcp(now)
         self._announce(now)
@@ -197,14 +199,22 @@ class Worker:
 
     def _complete(self, begun: Begun, now: float) -> None:
         """From the engine's answer to the sockets."""
-        self._begun = None
-        pipeline = self.pipeline
-        outgoing = self._spend(pipeline.finish)
-        stepped = time.monotonic()
-        sent = self.sockets.send(outgoing, pipeline.lengths, self._views)
+        self._begun, pipeline = None, self.pipeline
+        age_s = self._send(self._spend(pipeline.finish), begun.since)
+        self.counters["packets_in"] += begun.packets
+        self.counters["batches"] += 1
+        # What a server took of it is no load of this worker: legs that go dry here would not make it faster.
+        self.shedding.observe(age_s - (self._awaited_s - begun.since.awaited_s), now)
+
+    def _send(self, outgoing: Outgoing, since: Since) -> float:
+        """To the sockets; returns the age, the longest in seconds that one of these can have been here."""
+        started = time.monotonic()
+        sent = self.sockets.send(outgoing, self.pipeline.lengths, self._views)
         finished = time.monotonic()
-        self.seconds["send"] += finished - stepped
-        self._count(begun, sent, finished, now)
+        self.seconds["send"] += finished - started
+        self.counters["packets_out"] += sent
+        self.delay_buckets[bisect_left(DELAY_BOUNDS_MS, (finished - since.s) * 1000)] += sent
+        return finished - since.s
 
     def _spend(self, work: Callable[[], T]) -> T:
         """Do a part of a batch, and note which stages its time went into."""
@@ -215,16 +225,6 @@ class Worker:
         seconds["engine"] += voice_s - (ear.seconds - detect_s)
         seconds["arrays"] += time.monotonic() - started - voice_s
         return done
-
-    def _count(self, begun: Begun, sent: int, finished: float, now: float) -> None:
-        """The age is the longest a packet can have been here. What a server took of it is no load of this worker:
-        legs that go dry here would not make it faster."""
-        age_s = finished - begun.since.s
-        self.counters["packets_in"] += begun.packets
-        self.counters["packets_out"] += sent
-        self.counters["batches"] += 1
-        self.delay_buckets[bisect_left(DELAY_BOUNDS_MS, age_s * 1000)] += sent
-        self.shedding.observe(age_s - (self._awaited_s - begun.since.awaited_s), now)
 
     def _relay_rtcp(self, now: float) -> None:
         arrived = self.sockets.rtcp_datagrams + self.pipeline.rtcp

@@ -82,26 +82,29 @@ class Bench:
         self.pipeline = Pipeline(4, {8000: self.remote}, hold_s=0.005, rows=8, seed=0)
         for slot in (0, 1):
             self.open(slot, generation=1)
-        self.number = 0
+        self.numbers = dict.fromkeys(range(4), 0)
+        """Of the last packet of each slot."""
 
-    def open(self, slot: int, generation: int) -> None:
-        spec = LegSpec(slot=slot, generation=generation, call_id="c", peer=slot ^ 1, payloads=PCMU, bypass="off")
+    def open(self, slot: int, generation: int, denoise: bool = True) -> None:
+        spec = LegSpec(
+            slot=slot, generation=generation, call_id="c", peer=slot ^ 1, payloads=PCMU, bypass="off", denoise=denoise
+        )
         self.pipeline.open(spec)
 
     def begin(self, slot: int = 0, skip: int = 0) -> None:
-        self.number += skip
+        self.numbers[slot] += skip
         self.begin_all(slot)
 
     def begin_all(self, *slots: int) -> None:
         """The next packet of each, in one batch."""
         for row, slot in enumerate(slots):
-            self.number += 1
+            number = self.numbers[slot] = self.numbers[slot] + 1
             packet = rtp.pack(
-                bytes([0x90]) * 160, payload_type=0, sequence=self.number, timestamp=160 * self.number, ssrc=9 + slot
+                bytes([0x90]) * 160, payload_type=0, sequence=number, timestamp=160 * number, ssrc=9 + slot
             )
             self.pipeline.slab[row, : len(packet)] = np.frombuffer(packet, np.uint8)
             self.pipeline.lengths[row], self.pipeline.slots[row] = len(packet), slot
-        self.pipeline.begin(len(slots), self.number * 0.02)
+        self.pipeline.begin(len(slots), max(self.numbers.values()) * 0.02)
 
     def finish(self) -> bytes | None:
         return next(iter(self.finish_all()), None)
@@ -172,7 +175,7 @@ def test_concealed_frames_go_with_the_packet_that_ends_the_gap(bench):
     sent = bench.remote.sent
     bench.begin(skip=1)
     assert bench.finish() is None, "it is held for the missing one"
-    bench.number += 1
+    bench.numbers[0] += 1
     bench.packet()
     assert bench.remote.sent - sent <= 2 and bench.pipeline.voice.wet[0] == 1.0
 
@@ -219,6 +222,23 @@ def test_a_packet_that_waits_for_the_one_before_it_is_dropped_with_its_leg(bench
     heard = len(bench.remote.heard)
     assert bench.finish_all() == [] and bench.remote.heard[heard:] == []
     assert bench.pipeline.voice.last_codec[0] == -1
+
+
+def test_what_waits_for_no_engine_leaves_at_once_and_in_order(bench):
+    bench.open(2, generation=1, denoise=False)
+    bench.packet()
+    bench.remote.there = False
+    bench.begin_all(2, 0)
+    slots = bench.pipeline.slots
+    assert slots[bench.pipeline.untouched().rows].tolist() == [2] and bench.pipeline.untouched().rows.size == 0
+    before = bench.pipeline.slab[0].copy()
+    assert slots[bench.pipeline.finish().rows].tolist() == [0]
+    assert (bench.pipeline.slab[0] == before).all()
+    bench.begin_all(2, 2, 0)
+    assert bench.pipeline.untouched().rows.size == 0, "its second packet is for the next wave"
+    sent = bench.pipeline.finish().rows
+    sequences = [int.from_bytes(bench.pipeline.slab[row, 2:4].tobytes(), "big") for row in sent if slots[row] == 2]
+    assert (sequences[1] - sequences[0]) & 0xFFFF == 1
 
 
 class Distant(Remote):
