@@ -86,7 +86,11 @@ class Gateway:
         addresses = {each.address for each in self.interfaces.values()}
         metrics.port_pairs(addresses, lambda address: self.ports.pairs(address, time.monotonic())._asdict())
         metrics.gauge("workers_ready", "Media workers ready", lambda: workers - len(self.workers.missing()))
-        metrics.gauge("engines_failing", "Engines that fail in some worker", lambda: len(self.workers.degraded()))
+        failing = self.workers.failing
+        metrics.gauge("engines_failing", "Engines that fail in some worker", lambda: failing(servers=False))
+        metrics.gauge(
+            "engine_servers_failing", "Their servers that fail, one of several", lambda: failing(servers=True)
+        )
         metrics.gauge("streams", "Streams (gRPC and HTTP) now", lambda: self.streams)
         metrics.streams_ended(self.desk.ended)
         metrics.gauge("draining", "1 while no new calls are taken", lambda: self.calls.draining)

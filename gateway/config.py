@@ -106,7 +106,8 @@ class MediaConfig:
     hold_ms: Annotated[float, Meta(ge=0, le=100)] = 5.0
     """How long later packets wait for a missing one."""
     dry_after_ms: Annotated[float, Meta(gt=0, le=1000)] = 15.0
-    """When frames have waited longer than this for 250 ms on end, the newest legs go dry."""
+    """When frames have waited longer than this for 250 ms on end, the newest legs go dry. The time that a Triton
+    server takes does not count."""
     latch_s: Seconds = 3.0
     """How long a leg looks for its best source before it is pinned."""
     latch_any: bool = False

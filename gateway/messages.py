@@ -206,12 +206,14 @@ DETECTORS = 0
 
 
 class EngineFault(msgspec.Struct, frozen=True, tag=True):
-    """An engine failed (reason) or works again (empty reason)."""
+    """An engine, or one of its servers, failed (reason) or works again (empty reason)."""
 
     rate: int
     reason: str
     substitute: str = ""
     """The network that does its work meanwhile."""
+    endpoint: str = ""
+    """The server; empty is the engine itself, whose calls run without it."""
 
 
 Event = Ready | LegStats | WorkerStats | Latched | Detected | CallLatched | EngineFault

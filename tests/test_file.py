@@ -205,6 +205,7 @@ class Server(PassthroughEngine):
 
     epoch, fault, substitute = 0, "", ""
     counters: ClassVar[dict[str, int]] = {}
+    endpoint_faults: ClassVar[dict[str, str]] = {}
 
     def __init__(self, dies: set[int], away_s: float) -> None:
         super().__init__(8000, 2)

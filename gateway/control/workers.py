@@ -72,8 +72,8 @@ class Place:
     heard_s: float = 0.0
     busy_s: float = 0.0
     idle_s: float = 0.0
-    faults: dict[int, str] = field(default_factory=dict)
-    """Reason by sampling rate, while an engine fails."""
+    faults: dict[tuple[int, str], str] = field(default_factory=dict)
+    """Reason by sampling rate and server (none: the engine itself), while it fails."""
 
 
 class Workers:
@@ -128,12 +128,18 @@ class Workers:
         return [f"worker {place.index} is not ready" for place in self.places if place.link is None]
 
     def degraded(self) -> list[str]:
-        """Engines and detectors that fail: calls go on without them."""
+        """Engines and detectors that fail, so that calls go on without them; then servers whose calls another has (the
+        reason of an engine names its own)."""
         return [
-            f"worker {place.index}: {failing(rate)} fails: {reason}"
+            f"worker {place.index}: {failing(rate, endpoint)} fails: {reason}"
             for place in self.places
-            for rate, reason in place.faults.items()
+            for (rate, endpoint), reason in sorted(place.faults.items(), key=lambda fault: bool(fault[0][1]))
+            if not endpoint or (rate, "") not in place.faults
         ]
+
+    def failing(self, servers: bool) -> int:
+        """How many engines and detectors fail in all workers; servers: how many of the engines' servers instead."""
+        return sum(bool(endpoint) is servers for place in self.places for _, endpoint in place.faults)
 
     async def stop(self) -> None:
         """End all processes."""
@@ -326,24 +332,30 @@ class Workers:
             self.send(self._calls.legs.take_orders())
 
     def _fault(self, place: Place, event: EngineFault) -> None:
-        rate, reason = event.rate, event.reason
-        extra = {"worker": place.index, "rate_hz": rate, "reason": reason}
-        if reason:
-            known = rate in place.faults
-            place.faults[rate] = reason + (f"; calls run on {event.substitute}" if event.substitute else "")
-            if known:
-                return
-            lacking = "detection of signals" if rate == DETECTORS else "denoising"
-            onward = f"on {event.substitute}" if event.substitute else f"without {lacking}"
-            log.error("%s failed: calls go on %s", failing(rate), onward, extra=extra)
-        else:
-            place.faults.pop(rate, None)
-            log.warning("%s works again", failing(rate), extra=extra)
+        rate, reason, key = event.rate, event.reason, (event.rate, event.endpoint)
+        what, extra = failing(*key), {"worker": place.index, "rate_hz": rate, "reason": reason}
+        if not reason:
+            place.faults.pop(key, None)
+            log.warning("%s works again", what, extra=extra)
+            return
+        known = key in place.faults
+        substitute = "" if event.endpoint else event.substitute
+        place.faults[key] = reason + (f"; calls run on {substitute}" if substitute else "")
+        if known:
+            return
+        if event.endpoint:
+            log.warning("%s failed", what, extra=extra)
+            return
+        lacking = "detection of signals" if rate == DETECTORS else "denoising"
+        onward = f"on {substitute}" if substitute else f"without {lacking}"
+        log.error("%s failed: calls go on %s", what, onward, extra=extra)
 
 
-def failing(rate: int) -> str:
+def failing(rate: int, endpoint: str) -> str:
     """What an `EngineFault` is about."""
-    return "the detection of signals" if rate == DETECTORS else f"the {rate} Hz engine"
+    if rate == DETECTORS:
+        return "the detection of signals"
+    return f"server {endpoint} of the {rate} Hz engine" if endpoint else f"the {rate} Hz engine"
 
 
 def worker_count(config: Config) -> int:

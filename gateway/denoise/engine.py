@@ -64,6 +64,8 @@ class RemoteEngine(Engine, Protocol):
     """Grows whenever all rows have lost their history: each has to hear its stream for a while before it is heard."""
     fault: str
     """Why it does not do what was configured; empty when it does."""
+    endpoint_faults: dict[str, str]
+    """What is wrong with single ones of several servers, whether or not another serves."""
     substitute: str
     """What does the work meanwhile; empty when nothing does."""
     counters: dict[str, int]

@@ -43,6 +43,17 @@ class Group(NamedTuple):
     wave: Wave
 
 
+class Speech(NamedTuple):
+    """Packets of a batch that go on, in the order of `Admitted`."""
+
+    packets: Arrivals
+    codec: npt.NDArray[np.int8]
+    verdict: npt.NDArray[np.int8]
+    gap: Ints
+    generations: Ints
+    """Of their slots' leases: a wave that has to wait may find its leg gone."""
+
+
 class Held(NamedTuple):
     """A packet that waits for one before it."""
 
@@ -71,8 +82,13 @@ class Pipeline:
         self.packets_out = np.zeros(slots, np.int64)
         self.bytes_out = np.zeros(slots, np.int64)
         self.voice_s = 0.0
+        self._speech: Speech | None = None
+        self._waves: list[Ints] = []
+        """Of `_speech`, not begun: a slot's packet waits for the answer to the one before."""
         self._groups: list[Group] = []
         """Begun and not finished."""
+        self._due_s = np.inf
+        """When the batch leaves, whatever has been answered by then; known once the first wave was sent."""
         self._rows = np.zeros(0, np.int64)
         """Of the batch that was begun: what is to be sent."""
         self._generations = np.zeros(0, np.int64)
@@ -122,12 +138,29 @@ class Pipeline:
         self._count_raw(relayed, now)
         self._rows, self._generations = rows, self.legs.generation[self.slots[rows]]
 
+    def untouched(self) -> Outgoing:
+        """What can be sent of the batch that was begun before it is finished: all of legs that wait for no engine.
+
+        A stream's notes are written when it is finished.
+        """
+        waiting = self.legs.noted.copy()
+        for group in self._groups:
+            waiting[self.slots[group.rows[group.wave.hear]]] = True
+        for wave in self._waves:
+            assert self._speech is not None
+            waiting[self._speech.packets.slots[wave]] = True
+        rows, later = self._rows, waiting[self.slots[self._rows]]
+        self._rows, self._generations = rows[later], self._generations[later]
+        return self._outgoing(rows[~later])
+
     def finish(self) -> Outgoing:
-        """What is to be sent of the batch that was begun; waits for the engine, at most until its deadline.
+        """What is left to be sent of the batch that was begun; waits for the engine, at most until its deadline.
 
         Packets of legs that have gone in the meantime are not sent.
         """
         started = time.perf_counter()
+        while self._waves:
+            self._begin_wave()
         self._finish_groups()
         self.voice_s += time.perf_counter() - started
         rows = self._rows
@@ -135,15 +168,42 @@ class Pipeline:
         return self._outgoing(rows if alive.all() else rows[alive])
 
     def due_s(self) -> float | None:
-        """Until when to wait before `finish` (seconds, monotonic clock); None when it need not wait."""
+        """Until when to wait before `go_on` or `finish` (seconds, monotonic clock); None when it need not wait."""
         if not self._groups:
             return None
-        return max((due for each in self.voice.remotes.values() if (due := each.due_s()) is not None), default=None)
+        dues = self._dues()
+        return min(max(dues), self._due_s) if dues else None
+
+    def _dues(self) -> list[float]:
+        return [due for each in self.voice.remotes.values() if (due := each.due_s()) is not None]
+
+    def go_on(self) -> None:
+        """Begin what need not wait any more of the batch that was begun; never waits itself."""
+        started = time.perf_counter()
+        while self._waves and self.due_s() is None:
+            self._begin_wave()
+        self.voice_s += time.perf_counter() - started
+
+    def _begin_wave(self) -> None:
+        """The next packet of each slot that has one goes to the engine, when the one before is finished.
+
+        All waves share the due time of the first: after a late one nobody waits for the others, whose frames the engine
+        hears all the same.
+        """
+        self._finish_groups()
+        speech, wave = self._speech, self._waves.pop(0)
+        assert speech is not None
+        alive = self.legs.generation[speech.packets.slots[wave]] == speech.generations[wave]
+        self._voice_wave(speech, wave if alive.all() else wave[alive])
+        for engine in self.voice.remotes.values():
+            engine.flush()
+        if self._due_s == np.inf:
+            self._due_s = max(self._dues(), default=np.inf)
 
     def _finish_groups(self) -> None:
         groups, self._groups = self._groups, []
         for rows, begin, end, frames, wave in groups:
-            self.slab[rows, begin:end] = self.voice.finish(wave)
+            self.slab[rows, begin:end] = self.voice.finish(wave, self._due_s)
             if self.legs.noted[self.slots[rows]].any():
                 self._note(self.slots[rows], rows, begin, frames)
 
@@ -209,14 +269,10 @@ class Pipeline:
             packets, verdict, gap = packets.take(going), verdict[going], gap[going]
         if not len(verdict):
             return packets.rows
-        started = time.perf_counter()
         codec = self.legs.codec[packets.slots, packets.payload_type]
-        for wave in waves(packets.slots, codec >= 0):
-            self._finish_groups()  # the wave before has the same slots
-            self._voice_wave(packets, wave, codec, verdict, gap)
-            for engine in self.voice.remotes.values():
-                engine.flush()
-        self.voice_s += time.perf_counter() - started
+        self._speech = Speech(packets, codec, verdict, gap, self.legs.generation[packets.slots])
+        self._waves, self._due_s = waves(packets.slots, codec >= 0), np.inf
+        self.go_on()
         self._count_others(codec)
         self._hear_events(packets, codec)
         sequence, timestamp, ssrc, marker = self.streams.headers(packets, now)
@@ -227,10 +283,9 @@ class Pipeline:
         )  # fmt: skip
         return packets.rows
 
-    def _voice_wave(
-        self, packets: Arrivals, wave: Ints, codec: npt.NDArray[np.int8], verdict: npt.NDArray[np.int8], gap: Ints
-    ) -> None:
+    def _voice_wave(self, speech: Speech, wave: Ints) -> None:
         """Voice for at most one packet a slot, by codec, size and place of the payload."""
+        packets, codec, verdict, gap, _ = speech
         late = wave[verdict[wave] == LATE]
         for i in late.tolist():
             self._late(packets, i, int(codec[i]))
@@ -251,7 +306,9 @@ class Pipeline:
             )
             frames = (end - offset) // self.legs.codecs[codec[first]].frame_bytes
             self._groups.append(Group(rows, offset, end, frames, begun))
-            if not self.voice.remotes:
+            if self.voice.remotes:
+                self.slab[rows, offset:end] = begun.dry  # what waits for no engine may leave at once
+            else:
                 self._finish_groups()
 
     def _note(self, slots: Ints, rows: Ints, offset: int, frames: int) -> None:

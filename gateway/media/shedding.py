@@ -32,7 +32,7 @@ class Shedding:
         self._frames = np.zeros(pipeline.legs.slots, np.int64)
 
     def observe(self, age_s: float, now: float) -> None:
-        """Look at the oldest frame of a batch."""
+        """Look at the oldest frame of a batch; age_s is without the time that a remote engine took."""
         if age_s <= self._dry_after_s:
             self._old_since_s = None
         elif self._old_since_s is None:

@@ -111,12 +111,12 @@ class Voice:
         self._rest(slots[~hear], frames, self._why(slots[~hear]))
         return Wave(dry, hear, self._hand_over(codec, slots[hear], payload[hear]) if hear.any() else None)
 
-    def finish(self, wave: Wave) -> Bytes:
-        """The payloads that leave, uint8 [n, bytes]; waits for the engine, at most until its deadline."""
+    def finish(self, wave: Wave, due_s: float = np.inf) -> Bytes:
+        """The payloads that leave, uint8 [n, bytes]; waits for the engine, at most until due_s or its deadline."""
         dry, hear, heard = wave.dry, wave.hear, wave.heard
         if heard is None:
             return dry
-        result = self._take(heard.codec.rate, heard.slots, heard.ticket)
+        result = self._take(heard.codec.rate, heard.slots, heard.ticket, due_s)
         alive = self._legs.generation[heard.slots] == heard.generations
         if not alive.all():
             hear = hear.copy()
@@ -356,12 +356,12 @@ class Voice:
             self._fail(rate, slots, error)
             return None
 
-    def _take(self, rate: int, slots: Ints, ticket: Ticket | None) -> Result | None:
+    def _take(self, rate: int, slots: Ints, ticket: Ticket | None, due_s: float = np.inf) -> Result | None:
         """The engine's answer, or None when it has failed or is late: the audio goes on dry."""
         if ticket is None:
             return None
         try:
-            result = self._engines[rate].collect(ticket, np.inf)
+            result = self._engines[rate].collect(ticket, due_s)
         except EngineError as error:
             self._fail(rate, slots, error)
             return None

@@ -19,7 +19,7 @@ import numpy as np
 
 from gateway.config import Config
 from gateway.denoise import engines
-from gateway.media.pipeline import Pipeline
+from gateway.media.pipeline import Outgoing, Pipeline
 from gateway.media.report import detected, leg_rows, worker_stats
 from gateway.media.rtcp_relay import RtcpRelay
 from gateway.media.shedding import Shedding
@@ -63,12 +63,21 @@ CONNECT_PATIENCE_S = 2.0
 T = TypeVar("T")
 
 
+class Since(NamedTuple):
+    """A moment of the worker's."""
+
+    s: float
+    """Seconds, monotonic."""
+    awaited_s: float
+    """Of its life until then, what it spent waiting for answers of a remote engine."""
+
+
 class Begun(NamedTuple):
     """A batch between sockets and sockets."""
 
     packets: int
     """Received."""
-    waited_since: float
+    since: Since
     """None of them can have come before that."""
 
 
@@ -93,12 +102,16 @@ class Worker:
         self._begun: Begun | None = None
         """The batch that is out."""
         self._began_s = 0.0
-        self._faulty: dict[int, str] = {}
+        self._faulty: dict[tuple[int, str], str] = {}
+        """By rate and server as in `EngineFault`: what was told."""
         self._stopping = False
         self.seconds = dict.fromkeys(("busy", "idle", "receive", "arrays", "engine", "detect", "send"), 0.0)
         self.counters = dict.fromkeys(("packets_in", "packets_out", "batches"), 0)
         self.delay_buckets = [0] * len(DELAY_BOUNDS_MS)
-        self._received_s = self._reported_s = time.monotonic()
+        self._reported_s = time.monotonic()
+        self._awaited_s = 0.0
+        self._received = Since(self._reported_s, 0.0)
+        """What comes in next came after that."""
 
     def run(self) -> None:
         """Work until told to stop or the control plane is gone."""
@@ -117,13 +130,15 @@ class Worker:
         begun = time.monotonic()
         resuming = self._begun is not None
         if resuming:
-            due = self.pipeline.due_s()
-            events = self._answers.poll(max(due - begun, 0.0) if due is not None else 0.0)
+            wait_s = max((self.pipeline.due_s() or begun) - begun, 0.0)
+            events = self._answers.poll(wait_s)
+            woken = time.monotonic()
+            self._awaited_s += min(woken - begun, wait_s)
         else:
             events = self.sockets.epoll.poll(self._interval_s if self.pipeline.held else IDLE_S, 4096)
-        woken = time.monotonic()
+            woken = time.monotonic()
         if not resuming and woken - begun > WAITED_S:
-            self._received_s = woken  # the poll had to wait: nothing here came before now
+            self._received = Since(woken, self._awaited_s)  # the poll had to wait: nothing here came before now
         if any(descriptor == self._control.fileno() for descriptor, _ in events):
             self._obey()
         for engine in self._remotes.values():
@@ -155,38 +170,51 @@ class Worker:
     def _batch(self, events: list[tuple[int, int]], now: float) -> int:
         """One batch from sockets to sockets; returns how many packets it had."""
         pipeline = self.pipeline
-        waited_since = self._received_s
+        since = self._received
         count = self.sockets.receive(events, self._views, pipeline.lengths, pipeline.slots, now)
-        received = self._received_s = time.monotonic()
+        received = time.monotonic()
+        self._received = Since(received, self._awaited_s)
         if count or pipeline.held:
-            self._begun, self._began_s = Begun(count, waited_since), now
+            self._begun, self._began_s = Begun(count, since), now
             self._spend(lambda: pipeline.begin(count, now))
             if pipeline.due_s() is None:
                 self._complete(self._begun, now)
+            else:
+                self._send(pipeline.untouched(), since)
         self.seconds["receive"] += received - now
         self._relay_rtcp(now)
         self._announce(now)
         return count
 
     def _resume(self, now: float) -> int:
-        """Send the batch that was out, when its answer is there or overdue; returns how many packets it had."""
+        """Go on with the batch that is out, and send it when all is answered or it is due; returns how many packets
+        it had."""
+        self._spend(self.pipeline.go_on)
         due, begun = self.pipeline.due_s(), self._begun
         if begun is None or (due is not None and now < due):
-            return 0  # only a command came
+            return 0
         self._complete(begun, now)
         self._announce(now)
         return begun.packets
 
     def _complete(self, begun: Begun, now: float) -> None:
         """From the engine's answer to the sockets."""
-        self._begun = None
-        pipeline = self.pipeline
-        outgoing = self._spend(pipeline.finish)
-        stepped = time.monotonic()
-        sent = self.sockets.send(outgoing, pipeline.lengths, self._views)
+        self._begun, pipeline = None, self.pipeline
+        age_s = self._send(self._spend(pipeline.finish), begun.since)
+        self.counters["packets_in"] += begun.packets
+        self.counters["batches"] += 1
+        # What a server took of it is no load of this worker: legs that go dry here would not make it faster.
+        self.shedding.observe(age_s - (self._awaited_s - begun.since.awaited_s), now)
+
+    def _send(self, outgoing: Outgoing, since: Since) -> float:
+        """To the sockets; returns the age, the longest in seconds that one of these can have been here."""
+        started = time.monotonic()
+        sent = self.sockets.send(outgoing, self.pipeline.lengths, self._views)
         finished = time.monotonic()
-        self.seconds["send"] += finished - stepped
-        self._count(begun.packets, sent, finished - begun.waited_since, now)
+        self.seconds["send"] += finished - started
+        self.counters["packets_out"] += sent
+        self.delay_buckets[bisect_left(DELAY_BOUNDS_MS, (finished - since.s) * 1000)] += sent
+        return finished - since.s
 
     def _spend(self, work: Callable[[], T]) -> T:
         """Do a part of a batch, and note which stages its time went into."""
@@ -197,14 +225,6 @@ class Worker:
         seconds["engine"] += voice_s - (ear.seconds - detect_s)
         seconds["arrays"] += time.monotonic() - started - voice_s
         return done
-
-    def _count(self, received: int, sent: int, age_s: float, now: float) -> None:
-        """age_s: the longest a packet of this batch can have been here."""
-        self.counters["packets_in"] += received
-        self.counters["packets_out"] += sent
-        self.counters["batches"] += 1
-        self.delay_buckets[bisect_left(DELAY_BOUNDS_MS, age_s * 1000)] += sent
-        self.shedding.observe(age_s, now)
 
     def _relay_rtcp(self, now: float) -> None:
         arrived = self.sockets.rtcp_datagrams + self.pipeline.rtcp
@@ -235,16 +255,19 @@ class Worker:
         self._announce_faults()
 
     def _announce_faults(self) -> None:
-        """A fault is told when it begins and ends, a remote engine's also when its reason changes."""
+        """A fault is told when it begins and ends, a remote engine's and its servers' also when the reason changes."""
         reasons = {rate: reason for rate, reason in self.pipeline.voice.faulty.items() if rate not in self._remotes}
-        faults = dict.fromkeys(reasons, "failing")
-        faults |= {rate: engine.fault for rate, engine in self._remotes.items() if engine.fault}
+        faults = dict.fromkeys(((rate, "") for rate in reasons), "failing")
+        for rate, engine in self._remotes.items():
+            each = {"": engine.fault, **engine.endpoint_faults}
+            faults |= {(rate, endpoint): reason for endpoint, reason in each.items() if reason}
         if faults == self._faulty:
             return
-        for rate in {*faults, *self._faulty}:
-            if faults.get(rate) != self._faulty.get(rate):
+        for rate, endpoint in sorted({*faults, *self._faulty}):
+            reason = faults.get((rate, endpoint), "")
+            if reason != self._faulty.get((rate, endpoint), ""):
                 substitute = self._remotes[rate].substitute if rate in self._remotes else ""
-                self._tell(EngineFault(rate, reasons.get(rate, faults.get(rate, "")), substitute))
+                self._tell(EngineFault(rate, reasons.get(rate, reason), substitute, endpoint))
         self._faulty = faults
 
     def _lease(self, slot: int) -> Lease:

@@ -21,7 +21,7 @@ from gateway.control.workers import SILENCE_S, Backoff, Workers
 from gateway.errors import EngineError
 from gateway.leases import Leases
 from gateway.leg_table import Order
-from gateway.messages import LegSpec, OpenLeg, WorkerStats, encoder
+from gateway.messages import EngineFault, LegSpec, OpenLeg, WorkerStats, encoder
 from gateway.metrics import Metrics
 from tests.control.harness import datagrams, loopback_config, rtp
 
@@ -187,6 +187,34 @@ def some_workers(now: float = 0.0) -> Workers:
 
 def opening(slot: int, call_id: str) -> Order:
     return Order(0, OpenLeg(LegSpec(slot=slot, generation=1, call_id=call_id)))
+
+
+def test_engines_and_their_servers_that_fail_are_named_and_logged_once_a_change(caplog):
+    workers = some_workers()
+    link, place = FakeLink(), workers.places[0]
+    place.link, workers._calls = link, SimpleNamespace()
+
+    def tell(reason: str, endpoint: str = "", substitute: str = "") -> None:
+        workers._heard(link, EngineFault(8000, reason, substitute, endpoint))
+
+    for reason in ("UNAVAILABLE", "it does not answer"):
+        tell(reason, "b:8001")
+    assert workers.degraded() == ["worker 0: server b:8001 of the 8000 Hz engine fails: it does not answer"]
+    assert (workers.failing(servers=False), workers.failing(servers=True)) == (0, 1)
+    tell("Triton at b:8001: gone; Triton at c:8001: gone", substitute="light")
+    tell("gone", "c:8001")
+    (only,) = workers.degraded()
+    assert only == (
+        "worker 0: the 8000 Hz engine fails: Triton at b:8001: gone; Triton at c:8001: gone; calls run on light"
+    )
+    tell("")
+    tell("", "b:8001")
+    assert workers.degraded() == ["worker 0: server c:8001 of the 8000 Hz engine fails: gone"]
+    assert caplog.messages == [
+        "server b:8001 of the 8000 Hz engine failed", "the 8000 Hz engine failed: calls go on on light",
+        "server c:8001 of the 8000 Hz engine failed", "the 8000 Hz engine works again",
+        "server b:8001 of the 8000 Hz engine works again",
+    ]  # fmt: skip
 
 
 POISONED = [opening(0, "first"), opening(1, "caf\udce9"), opening(2, "last")]

@@ -25,8 +25,9 @@ from gateway.errors import EngineError
 
 LATE_LIMIT = 3
 """So many late batches on end, and the server is taken for gone."""
-SPOILT_LIMIT = 10
-"""So many batches on end with rows that are no numbers, and its model is taken for broken."""
+SPOILT_LIMIT, SPOILT_LEAK = 10, 0.2
+"""So many batches on end with rows that are no numbers, and the server is left; a good batch makes up for a fifth of
+one, so that every sixth may have such rows."""
 GRACE_S = 1.0
 """How much later than its deadline an answer is still of use to know that the batch was applied."""
 KEEP_S = 20.0
@@ -34,6 +35,10 @@ KEEP_S = 20.0
 RETURN_S = 5.0
 """How long a preferred server must have been well before a worker moves back."""
 TEND_S = 0.02
+
+
+class SlowError(EngineError):
+    """A right answer that came too late to be of use."""
 
 
 @dataclass(slots=True)
@@ -92,10 +97,12 @@ class TritonEngine:
         """Rows whose next frame is the first of a stream."""
         self._parts: list[wire.Part] = []
         self._tickets: list[int] = []
-        self._ids = 0
+        self._ids = self._missed = 0
+        self._rows = 1
+        """Of the last batch, or of what would have been one: an opening tries as many."""
         self._flight: Flight | None = None
         self._overdue: list[Flight] = []
-        self._late_on_end = self._spoilt_on_end = 0
+        self._late_on_end, self._spoilt = 0, 0.0
         self._sent_s = self._tended_s = -np.inf
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
@@ -111,6 +118,11 @@ class TritonEngine:
             return ""
         return "; ".join(f"Triton at {link.endpoint}: {link.fault or 'connecting'}" for link in self._links)
 
+    @property
+    def endpoint_faults(self) -> dict[str, str]:
+        """See `RemoteEngine.endpoint_faults`."""
+        return {link.endpoint: link.fault for link in self._links if link.fault} if len(self._links) > 1 else {}
+
     # --- connections
 
     def tend(self, now: float) -> None:
@@ -118,8 +130,9 @@ class TritonEngine:
         if now - self._tended_s < TEND_S:
             return
         self._tended_s = now
+        opening = self._opening[0] if self._opening is not None else None
         for each in self._links:
-            each.tend(now)
+            each.tend(now, serving=each is self._link or each is opening)
         self._review(now)
         if self._opening is not None:
             self._finish_opening(now)
@@ -159,46 +172,57 @@ class TritonEngine:
             if now - better.ready_since >= RETURN_S:
                 self._open(better, now)
         elif now - self._sent_s >= KEEP_S:
-            self._overdue.append(self._send_empty(link, (self._sequence, False), now))
+            self._overdue.append(self._send_silence(link, (self._sequence, False), 0, now))
             self._sent_s = now
 
     def _open(self, link: Link, now: float) -> None:
-        """Start our sequence there, with no rows in the batch; what runs meanwhile goes on elsewhere."""
+        """Start our sequence there, with a batch as large as the last: a server that is too slow for it would only be
+        left again. What runs meanwhile goes on elsewhere."""
         sequence = secrets.randbits(62) + 1  # never one that the server may still be ending
-        self._opening = link, sequence, self._send_empty(link, (sequence, True), now)
+        self._opening = (
+            link,
+            sequence,
+            self._send_silence(link, (sequence, True), min(self._rows, self._worker[1]), now),
+        )
 
-    def _send_empty(self, link: Link, sequence: tuple[int, bool], now: float) -> Flight:
-        none = wire.merge([wire.Part(*nothing(self.hop))])
+    def _send_silence(self, link: Link, sequence: tuple[int, bool], rows: int, now: float) -> Flight:
+        silence = wire.merge([wire.Part(*silent(self.hop, rows))])
         self._ids += 1
-        message = wire.request(self._model, sequence, self._ids, self._worker, none, np.zeros(0, np.bool_))
-        flight = Flight(self._ids, none, [], (self.epoch, self._server_epoch), now, now + GRACE_S)
+        message = wire.request(self._model, sequence, self._ids, self._worker, silence, np.zeros(rows, np.bool_))
+        flight = Flight(self._ids, silence, [], (self.epoch, self._server_epoch), now, now + GRACE_S)
         flight.future = link.send(message, GRACE_S, partial(self._arrived, flight))
         return flight
 
     def _finish_opening(self, now: float) -> None:
         assert self._opening is not None
         link, sequence, flight = self._opening
-        if not flight.future.done():
+        if flight.came_s is None:
             return
         self._opening = None
         try:
             answer = self._read(flight)
+            took_ms, deadline_ms = (flight.came_s - flight.counted_s) * 1000, self._deadline_s * 1000
+            if took_ms > deadline_ms:
+                rows = len(flight.batch.slots)
+                raise SlowError(f"it answers {rows} rows in {took_ms:.0f} ms, the deadline is {deadline_ms:g} ms")
         except EngineError as error:
+            kind = {"bad": isinstance(error, wire.BadAnswerError), "slow": isinstance(error, SlowError)}
             if link is self._link:
-                self._fail(str(error), now)
+                self._fail(str(error), now, **kind)
             else:
-                link.failed(str(error), now, bad=isinstance(error, wire.BadAnswerError))
+                link.failed(str(error), now, **kind)
             return
+        link.opened()
         self._link, self._sequence, self._server_epoch = link, sequence, answer.epoch
         self._sent_s = now
-        self._late_on_end = self._spoilt_on_end = 0
+        self._late_on_end, self._spoilt = 0, 0.0
         self.counters["connects"] += 1
         self._lose_rows()
 
-    def _fail(self, reason: str, now: float, bad: bool = False) -> None:
-        """The server is of no use at present, and what it knew of our rows is lost."""
+    def _fail(self, reason: str, now: float, bad: bool = False, slow: bool = False) -> None:
+        """The server is of no use at present, and what it knew of our rows is lost; see `Link.failed`."""
         if self._link is not None:
-            self._link.failed(reason, now, bad)
+            self._link.failed(reason, now, bad, slow)
             if self._opening is not None and self._opening[0] is self._link:
                 self._opening = None  # its connection ends when the server is asked again
         self._link = None
@@ -207,7 +231,7 @@ class TritonEngine:
 
     def _lose_rows(self) -> None:
         self.epoch += 1
-        self._reset[:] = False  # rows of a new sequence are fresh
+        self._reset[:] = True  # also of a new sequence: its opening has run on some
 
     # --- batches
 
@@ -218,20 +242,27 @@ class TritonEngine:
     def submit(self, slots: Ints, frames: Floats, counts: Ints, control: Floats) -> Ticket:
         """Join the batch that `flush` sends. Raises EngineError when no server is there."""
         if self._link is None:
+            self.miss(len(slots))
             raise EngineError(self.fault)
         self._ids += 1
         self._parts.append(wire.Part(slots, frames, counts, control))
         self._tickets.append(self._ids)
         return Ticket(self._ids)
 
+    def miss(self, rows: int) -> None:
+        """So many rows would have been in the batch, had a server been there."""
+        self._missed += rows
+
     def flush(self) -> None:
         """See `RemoteEngine.flush`."""
         if not self._parts:
+            self._rows, self._missed = self._missed or self._rows, 0
             return
         parts, self._parts = self._parts, []
         tickets, self._tickets = self._tickets, []
         self._ids += 1
         batch = wire.merge(parts)
+        self._rows, self._missed = len(batch.slots), 0
         now = self._clock()
         flight = Flight(self._ids, batch, tickets, (self.epoch, self._server_epoch), now, now + self._deadline_s)
         self._flight = flight
@@ -298,22 +329,22 @@ class TritonEngine:
 
     def _count_spoilt(self, answer: wire.Answer, now: float) -> None:
         """Single rows are for the media plane; a model that goes on like this is not to be used."""
-        self._spoilt_on_end = self._spoilt_on_end + 1 if answer.spoilt else 0
-        if self._spoilt_on_end >= SPOILT_LIMIT:
-            self._spoilt_on_end = 0
-            self._fail(f"its network gave no numbers in {SPOILT_LIMIT} batches on end", now, bad=True)
+        self._spoilt = self._spoilt + 1 if answer.spoilt else max(self._spoilt - SPOILT_LEAK, 0.0)
+        if self._spoilt >= SPOILT_LIMIT:
+            self._fail("its network gave no numbers again and again", now, bad=True)
 
     def _late(self, flight: Flight) -> None:
+        """One for which nobody waited as long as it may take says nothing of its server."""
         now = self._clock()
         flight.late = True
         self._overdue.append(flight)
         self._count_time(flight, now)
         self.counters["late"] += 1
-        self._late_on_end += self._holds(flight)
+        self._late_on_end += self._holds(flight) and now >= flight.due_s
         if self._late_on_end >= LATE_LIMIT:
             self._late_on_end = 0
             deadline_ms = self._deadline_s * 1000
-            self._fail(f"{LATE_LIMIT} batches on end took longer than {deadline_ms:g} ms", now)
+            self._fail(f"{LATE_LIMIT} batches on end took longer than {deadline_ms:g} ms", now, slow=True)
 
     def _read(self, flight: Flight) -> wire.Answer:
         """A finished request's checked answer. Raises EngineError."""
@@ -349,7 +380,7 @@ class TritonEngine:
         self._link = None
 
 
-def nothing(hop: int) -> tuple[Ints, Floats, Ints, Floats]:
-    """What `submit` takes, for no slots."""
-    floats = np.zeros((0, 1, hop), np.float32)
-    return np.zeros(0, np.int64), floats, np.zeros(0, np.int64), np.zeros((0, 2), np.float32)
+def silent(hop: int, rows: int) -> tuple[Ints, Floats, Ints, Floats]:
+    """What `submit` takes, for a frame of silence of the first `rows` slots."""
+    frames, control = np.zeros((rows, 1, hop), np.float32), np.ones((rows, 2), np.float32)
+    return np.arange(rows), frames, np.ones(rows, np.int64), control

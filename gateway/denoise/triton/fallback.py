@@ -33,6 +33,11 @@ class FallbackEngine:
         return self._first.fault
 
     @property
+    def endpoint_faults(self) -> dict[str, str]:
+        """See `RemoteEngine.endpoint_faults`."""
+        return self._first.endpoint_faults
+
+    @property
     def substitute(self) -> str:
         """See `RemoteEngine.substitute`."""
         return "" if self._first.ready else self._name
@@ -52,6 +57,7 @@ class FallbackEngine:
         ticket = serving.submit(slots, frames, counts, control)
         if serving is self._first:
             return ticket
+        self._first.miss(len(slots))
         self._ids -= 1
         self._own[self._ids] = ticket
         return Ticket(self._ids)

@@ -13,6 +13,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from gateway.denoise.triton import wire
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 1.0
+SLOW_RETRY_S = 4.0
+"""Longest between two questions to a server that is slow again and again: each trial may cost its calls dry audio."""
 BAD_RETRY_S = 60.0
 """A server whose answers are wrong again and again is asked this seldom; one with another model as one that is away."""
 BAD_ANSWERS = 3
@@ -20,7 +22,10 @@ PROBE_TIMEOUT_S = 1.0
 IDLE_S = 2.0
 """How often the stream that carries nothing is opened anew."""
 CALM_S = 10.0
-"""A server that has served for so long starts again with the shortest back-off."""
+"""A server that has been there for so long starts again with the shortest back-off, and its last fault is history;
+longer than a worker takes to move back to it."""
+STANDBY_S = 5.0
+"""How often a server that is there and has no rows of ours is asked whether it still is."""
 OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -39,7 +44,8 @@ class Link:
         self.endpoint, self._model, self._wanted = endpoint, model, wanted
         self.ready = False
         """The server is there and its model is right."""
-        self.fault = "not asked yet"
+        self.fault = ""
+        """Why it was of no use, until it has shown that it is: what fails at batches may well answer questions."""
         self._channel: Any = None
         self._stub: Any = None
         self._probe: Any = None
@@ -47,34 +53,42 @@ class Link:
         self._idle_ends: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._idle_until_s = 0.0
         self.ready_since = 0.0
-        self._retry_s, self._backoff_s = 0.0, FIRST_RETRY_S
+        self._ask_s, self._backoff_s = 0.0, FIRST_RETRY_S
         self._bad = 0
 
-    def tend(self, now: float) -> None:
-        """Ask when it is time, and take the answer when it is there."""
-        if self.ready:
-            if now >= self._idle_until_s:
-                self._stay_awake(now)
-            return
-        if self._probe is None and now >= self._retry_s:
-            self._connect()
-            question = service_pb2.ModelConfigRequest(name=self._model[0], version=self._model[1])
-            self._probe = self._stub.ModelConfig.future(question, timeout=PROBE_TIMEOUT_S)
+    def tend(self, now: float, serving: bool) -> None:
+        """Ask when it is time, and take the answer when it is there. serving: its batches say how it is."""
+        if self.ready and now >= self._idle_until_s:
+            self._stay_awake(now)
+        if self.ready and now - self.ready_since >= CALM_S:
+            self.fault = ""
+        if self.ready and serving:
+            self._probe = None
+        elif self._probe is None and now >= self._ask_s:
+            self._ask()
         elif self._probe is not None and self._probe.done():
             probe, self._probe = self._probe, None
             self._judge(probe, now)
 
+    def _ask(self) -> None:
+        if not self.ready:
+            self._connect()
+        question = service_pb2.ModelConfigRequest(name=self._model[0], version=self._model[1])
+        self._probe = self._stub.ModelConfig.future(question, timeout=PROBE_TIMEOUT_S)
+
     def _judge(self, probe: Any, now: float) -> None:
-        reason = refusal(probe)
+        reason = refusal(probe) or wire.mismatch(probe.result().config, self._wanted)
         if reason:
             self.failed(reason, now)
             return
-        wrong = wire.mismatch(probe.result().config, self._wanted)
-        if wrong:
-            self.failed(wrong, now)
-        else:
-            self.ready, self.fault, self.ready_since = True, "", now
+        self._ask_s = now + STANDBY_S
+        if not self.ready:
+            self.ready, self.ready_since = True, now
             self._stay_awake(now)
+
+    def opened(self) -> None:
+        """It has begun a sequence of ours as it should."""
+        self.fault = ""
 
     def _stay_awake(self, now: float) -> None:
         """Open a stream that carries nothing: gRPC keeps the thread that takes answers as long as any call is under
@@ -91,17 +105,19 @@ class Link:
         future.add_done_callback(done)
         return future
 
-    def failed(self, reason: str, now: float, bad: bool = False) -> None:
-        """Do not use it for a while. bad: what it answered was wrong, rather than nothing."""
+    def failed(self, reason: str, now: float, bad: bool = False, slow: bool = False) -> None:
+        """Do not use it for a while. bad: what it answered was wrong, rather than nothing; slow: it came too late."""
         if self.ready and now - self.ready_since > CALM_S:
             self._backoff_s, self._bad = FIRST_RETRY_S, 0
         self._bad += bad
         self.ready, self.fault, self._probe = False, reason, None
+        longest_s = SLOW_RETRY_S if slow else LAST_RETRY_S
+        wait_s = min(self._backoff_s, longest_s)
+        self._backoff_s = min(2 * wait_s, longest_s)
         if self._bad >= BAD_ANSWERS:
             self.fault += f" ({self._bad} times: its model is taken for broken and asked again every {BAD_RETRY_S:g} s)"
-            self._backoff_s = BAD_RETRY_S
-        self._retry_s = now + self._backoff_s
-        self._backoff_s = min(2 * self._backoff_s, max(LAST_RETRY_S, self._backoff_s))
+            wait_s = BAD_RETRY_S
+        self._ask_s = now + wait_s
 
     def _connect(self) -> None:
         """A channel of its own each time: an old one may hang on a connection that nobody answers any more."""

@@ -28,13 +28,16 @@ class Call:
         self._message, self._ended = message, done
         self._answer = self._error = None
 
-    def answer(self, epoch: int, shift: int = 0) -> None:
-        """With the audio as it was; shift: of the batch's number, which is wrong then."""
+    def tensor(self, name: str):
+        """What was sent, flat."""
         names = [each.name for each in self._message.inputs]
-        tensors = dict(zip(names, self._message.raw_input_contents, strict=True))
-        batch_id = np.frombuffer(tensors["BATCH"], DTYPES["BATCH"])[0] + shift
-        pcm = np.frombuffer(tensors["PCM"], DTYPES["PCM"]).reshape(-1, HOP)
-        made = {"BATCH": np.array([batch_id, epoch]), "PCM": pcm, "PROB": np.zeros((len(pcm), 4))}
+        return np.frombuffer(self._message.raw_input_contents[names.index(name)], DTYPES[name])
+
+    def answer(self, epoch: int, shift: int = 0, probability: float = 0.0) -> None:
+        """With the audio as it was; shift: of the batch's number, which is wrong then."""
+        batch_id = self.tensor("BATCH")[0] + shift
+        pcm = self.tensor("PCM").reshape(-1, HOP)
+        made = {"BATCH": np.array([batch_id, epoch]), "PCM": pcm, "PROB": np.full((len(pcm), 4), probability)}
         self._answer = service_pb2.ModelInferResponse()
         for name, (kind, dtype) in OUTPUTS.items():
             self._answer.outputs.add(name=name, datatype=kind, shape=[1, *made[name].shape])
@@ -81,18 +84,24 @@ class FakeLink:
         self.ready, self.ready_since, self.fault = False, 0.0, "away"
         self.calls: list[Call] = []
         self.failures: list[str] = []
+        self.slow, self.serving = 0, False
 
     def come(self, now: float) -> None:
-        self.ready, self.ready_since, self.fault = True, now, ""
+        self.ready, self.ready_since = True, now
 
-    def tend(self, now: float) -> None: ...
+    def tend(self, now: float, serving: bool) -> None:
+        self.serving = serving
+
+    def opened(self) -> None:
+        self.fault = ""
 
     def send(self, message, timeout_s, done) -> Call:
         self.calls.append(Call(message, done))
         return self.calls[-1]
 
-    def failed(self, reason: str, now: float, bad: bool = False) -> None:
+    def failed(self, reason: str, now: float, bad: bool = False, slow: bool = False) -> None:
         self.ready, self.fault = False, reason
+        self.slow += slow
         self.failures.append(reason)
 
 
@@ -121,10 +130,11 @@ class Site:
         assert self.engine._link is link
         return link
 
-    def send(self, slot: int = 0):
-        """A frame of a slot goes out; its ticket."""
-        control = np.ones((1, 2), np.float32)
-        ticket = self.engine.submit(np.array([slot]), np.full((1, 1, HOP), 0.25, np.float32), np.ones(1, int), control)
+    def send(self, *slots: int):
+        """A frame of each slot (0 when none is named) goes out; its ticket."""
+        rows = np.array(slots or [0])
+        frames, control = np.full((len(rows), 1, HOP), 0.25, np.float32), np.ones((len(rows), 2), np.float32)
+        ticket = self.engine.submit(rows, frames, np.ones(len(rows), int), control)
         self.engine.flush()
         return ticket
 

@@ -71,6 +71,60 @@ def test_batches_of_a_server_that_was_left_for_being_slow_count_in_full(site):
     assert site.engine.counters["failed"] == 1
 
 
+def test_a_server_that_answers_its_opening_too_late_is_not_ready_and_says_why(site):
+    link = site.links[0]
+    link.come(site.clock.now)
+    site.tend()
+    site.clock.now += 0.0404
+    link.calls[-1].answer(epoch=1)
+    site.tend()
+    assert not site.engine.ready and site.engine.epoch == 0 and link.slow == 1
+    assert "server0:8001: it answers 1 rows in 40 ms, the deadline is 15 ms" in site.engine.fault
+
+
+def test_how_long_an_opening_took_is_not_how_late_it_was_looked_at(site):
+    link = site.links[0]
+    link.come(site.clock.now)
+    site.tend()
+    link.calls[-1].answer(epoch=1)
+    site.tend(0.3)
+    assert site.engine.ready
+
+
+def test_an_opening_has_as_many_rows_as_the_last_batch_and_none_of_them_goes_on(site):
+    link = site.serve()
+    site.send(2, 4, 6)
+    link.calls[-1].fail()
+    site.tend()
+    with pytest.raises(EngineError):
+        site.collect(Ticket(site.engine._flight.tickets[0]))
+    site.serve(epoch=2)
+    assert len(link.calls[-1].tensor("SLOTS")) == 3
+    site.send(0, 1, 5)
+    assert link.calls[-1].tensor("RESET").tolist() == [1, 1, 1]
+
+
+def test_an_opening_follows_the_calls_that_there_are_without_a_server(site):
+    link = site.serve()
+    site.send(*range(8))
+    for _ in range(LATE_LIMIT):
+        late(site)
+    for _ in range(3):
+        with pytest.raises(EngineError):
+            site.send(1, 2)
+        site.engine.flush()
+    link.come(site.clock.now)
+    site.tend()
+    assert len(link.calls[-1].tensor("SLOTS")) == 2
+
+
+def test_a_server_that_is_late_again_and_again_is_slow(site):
+    link = site.serve()
+    for _ in range(LATE_LIMIT):
+        late(site)
+    assert link.slow == 1
+
+
 def test_batches_without_rows_count_no_time(site):
     link = site.serve()
     site.tend(KEEP_S)
@@ -129,6 +183,16 @@ def test_a_batch_that_is_late_after_the_rows_have_moved_is_not_held_against_the_
     assert not two.engine.ready
 
 
+def test_a_batch_that_was_not_given_its_time_says_nothing_of_the_server(site):
+    site.serve()
+    for _ in range(2 * LATE_LIMIT):
+        assert site.engine.collect(site.send(), site.clock.now) is None
+    assert site.engine.ready and site.engine.counters["late"] == 2 * LATE_LIMIT
+    for _ in range(LATE_LIMIT):
+        late(site)
+    assert not site.engine.ready
+
+
 def test_one_failure_is_counted_once_though_two_batches_bring_the_news(site):
     link = site.serve()
     late(site)
@@ -173,6 +237,50 @@ def test_a_server_that_has_just_come_waits_its_own_time_before_it_gets_the_rows(
     assert site.links[0].calls == []
     site.tend(RETURN_S)
     assert len(site.links[0].calls) == 1
+
+
+def test_what_is_wrong_with_one_of_two_servers_is_told_though_the_other_serves(monkeypatch):
+    site = Site(monkeypatch, servers=2)
+    site.links[0].failed("it has another model", site.clock.now)
+    site.links[1].fault = ""
+    site.serve(1)
+    assert site.engine.fault == "" and site.engine.endpoint_faults == {"server0:8001": "it has another model"}
+    site.tend()
+    assert [link.serving for link in site.links] == [False, True]
+    site.links[0].come(site.clock.now)
+    site.tend()
+    site.tend(RETURN_S)
+    move(site)
+    assert site.links[0].serving, "its opening showed how it is"
+    assert site.engine.endpoint_faults == {}
+
+
+def spoil(site: Site, every: int, batches: int) -> None:
+    """So many batches, of which each so many-th has a row without numbers."""
+    for number in range(batches):
+        ticket = site.send()
+        site.links[0].calls[-1].answer(epoch=1, probability=0.0 if number % every else float("nan"))
+        site.collect(ticket)
+        if not site.engine.ready:
+            return
+
+
+@pytest.mark.parametrize("every", [1, 2, 4])
+def test_a_model_that_gives_no_numbers_again_and_again_is_not_to_be_used(site, every):
+    site.serve()
+    spoil(site, every, batches=200)
+    assert "no numbers" in site.links[0].failures[0]
+
+
+def test_a_row_without_numbers_now_and_then_is_no_fault_of_the_model(site):
+    site.serve()
+    spoil(site, every=10, batches=1000)
+    assert site.engine.ready
+
+
+def test_one_server_is_the_engine(site):
+    site.links[0].failed("it is gone", site.clock.now)
+    assert "it is gone" in site.engine.fault and site.engine.endpoint_faults == {}
 
 
 def test_a_wrong_answer_to_the_opening_is_counted_as_one(site):

@@ -40,10 +40,13 @@ class Server:
         self.epoch = self.started = 0
         self._used_s: dict[int, float] = {}
 
-    def tend(self, now: float) -> None:
+    def tend(self, now: float, serving: bool) -> None:
         """It stays as it is."""
 
-    def failed(self, reason: str, now: float, bad: bool = False) -> None:
+    def opened(self) -> None:
+        """It is glad."""
+
+    def failed(self, reason: str, now: float, bad: bool = False, slow: bool = False) -> None:
         self.ready, self.fault = False, reason
 
     def send(self, message, timeout_s: float, done) -> Future:
@@ -52,6 +55,7 @@ class Server:
             future.set_result(self._infer(message))
         except RefusedError as error:
             future.set_exception(error)
+        done(future)
         return future
 
     def forget(self) -> None:
