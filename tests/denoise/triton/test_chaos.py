@@ -38,8 +38,7 @@ def sound(phones: Phones) -> None:
     """What holds whatever happens to a server."""
     print(phones.figures())  # shown when something fails
     assert phones.lost() == 0 and phones.strange == 0
-    assert phones.strangers() == []
-    assert phones.silent() == 0
+    assert phones.foreign() == []
 
 
 def test_killed_paused_slowed_and_started_again(server):
