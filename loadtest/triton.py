@@ -116,7 +116,7 @@ def clients(model: str, size: int, rounds: int, runtime: Runtime) -> dict[str, t
     frames = np.random.default_rng(0).normal(0, 0.05, (size, 1, 80)).astype(np.float32)
     control = np.ones((size, 2), np.float32)
     batch = wire.merge([wire.Part(np.arange(size), frames, np.ones(size, np.int64), control)])
-    outputs = {"BATCH": 16, "PCM": batch.pcm.nbytes, "PROB": size * 16}
+    outputs = {"BATCH": 16 + size * 8, "PCM": batch.pcm.nbytes, "PROB": size * 16}
 
     def message(i: int, sequence: int) -> Any:
         name = f"{Path(model).name}_8k", ""

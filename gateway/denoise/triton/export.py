@@ -191,7 +191,7 @@ def configuration(name: str, card: Card, repository: Repository) -> str:
         "BATCH": ("INT64", [3]), "SLOTS": ("INT32", [-1]), "COUNTS": ("INT32", [-1]), "PCM": ("INT16", [-1, hop]),
         "CONTROL": ("FP32", [-1, 2]), "RESET": ("UINT8", [-1]),
     }  # fmt: skip
-    outputs = {"BATCH": ("INT64", [2]), "PCM": ("INT16", [-1, hop]), "PROB": ("FP32", [-1, 4])}
+    outputs = {"BATCH": ("INT64", [-1]), "PCM": ("INT16", [-1, hop]), "PROB": ("FP32", [-1, 4])}
     parameters = {
         "wire": WIRE, "rate": card.rate, "hop": hop, "delay": card.delay, "state": card.state,
         "rows": repository.rows, "runtime": repository.runtime, "precision": repository.precision,

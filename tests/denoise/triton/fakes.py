@@ -34,7 +34,10 @@ class Call:
         tensors = dict(zip(names, self._message.raw_input_contents, strict=True))
         batch_id = np.frombuffer(tensors["BATCH"], DTYPES["BATCH"])[0] + shift
         pcm = np.frombuffer(tensors["PCM"], DTYPES["PCM"]).reshape(-1, HOP)
-        made = {"BATCH": np.array([batch_id, epoch]), "PCM": pcm, "PROB": np.zeros((len(pcm), 4))}
+        slots = np.frombuffer(tensors["SLOTS"], DTYPES["SLOTS"])
+        counts = np.frombuffer(tensors["COUNTS"], DTYPES["COUNTS"])
+        named = np.concatenate([[batch_id, epoch], np.repeat(slots, counts)])
+        made = {"BATCH": named, "PCM": pcm, "PROB": np.zeros((len(pcm), 4))}
         self._answer = service_pb2.ModelInferResponse()
         for name, (kind, dtype) in OUTPUTS.items():
             self._answer.outputs.add(name=name, datatype=kind, shape=[1, *made[name].shape])

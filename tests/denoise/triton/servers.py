@@ -24,6 +24,7 @@ class TritonPythonModel(TritonPythonModel):
     """Does wrong what the file `fault` in the repository names, as no honest model would."""
 
     def initialize(self, args):
+        self.before = None
         self.fault_file = os.path.join(args["model_repository"], "fault")
         super().initialize(args)
 
@@ -33,6 +34,7 @@ class TritonPythonModel(TritonPythonModel):
         for batch in batches:
             if not len(batch.slots):
                 continue
+            answer = batch.id, batch.whose, batch.clean, batch.prob
             if kind == "sleep":
                 time.sleep(float(value))
             elif kind == "nan":
@@ -45,8 +47,13 @@ class TritonPythonModel(TritonPythonModel):
                 batch.id += 1
             elif kind == "epoch":
                 batch.block.epoch += 1
+            elif kind == "shuffle":
+                batch.whose, batch.clean, batch.prob = (each[::-1].copy() for each in answer[1:])
+            elif kind == "previous" and self.before:
+                batch.id, batch.whose, batch.clean, batch.prob = self.before
             elif kind == "raise":
                 raise RuntimeError("out of memory, or so")
+            self.before = answer
 '''
 
 

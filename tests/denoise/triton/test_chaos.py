@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from gateway.denoise.triton.link import BAD_ANSWERS
 from tests.denoise.triton.legs import Phones, Worker
 from tests.denoise.triton.servers import Triton
 
@@ -74,6 +75,15 @@ def test_killed_paused_slowed_and_started_again(server):
     assert phones.wet_share(19.9, 20.5) > 0.9, "denoised at the end"
     assert counters["engine_late"] >= 2 and counters["engine_failed"] >= 3 and counters["engine_connects"] >= 4
     assert worker.faults[8000].reason == "", "and it says so"
+
+
+def test_answers_of_other_rows_and_of_the_batch_before_are_dry_and_counted(server):
+    plan = {1.0: lambda: server.fault("shuffle"), 1.2: lambda: server.fault("previous")}
+    phones, worker = talk(plan, 3.0, server)
+    sound(phones)
+    assert phones.wet_share(0.6, 0.9) > 0.9, "denoised before"
+    assert phones.wet_share(1.8, 3.0) < 0.01, "dry from then on"
+    assert worker.stats.counters["engine_bad_answers"] == BAD_ANSWERS, "and it is left alone"
 
 
 def test_two_servers_take_turns_and_the_embedded_network_is_the_last(server):

@@ -89,8 +89,8 @@ def test_a_server_that_is_late_again_and_again_is_left_alone_and_found_again(fau
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [("short", "PCM is"), ("type", "PCM is FP32"), ("batch", "it answered batch"), ("epoch", "begun anew"),
-     ("raise", "out of memory")],
+    [("short", "PCM is"), ("type", "PCM is FP32"), ("batch", "it answered batch"), ("previous", "it answered batch"),
+     ("shuffle", "other slots"), ("epoch", "begun anew"), ("raise", "out of memory")],
 )  # fmt: skip
 def test_an_answer_that_does_not_fit_is_an_error_and_all_rows_begin_anew(faulty, fault, reason):
     remote = connected(engine(faulty))
