@@ -131,6 +131,10 @@ class Phones:
         """float [count, frames]"""
         return (self.came_s - self.sent_s) * 1000
 
+    def p99_ms(self, begin_s: float, end_s: float) -> float:
+        """Of the delay of packets that were sent in this time; content delay is not in it."""
+        return float(np.percentile(self.delays_ms()[:, round(begin_s * 50) : round(end_s * 50)], 99))
+
     def wet_share(self, begin_s: float, end_s: float) -> float:
         """Share of packets that are not the sender's own bytes."""
         frames = slice(round(begin_s * 50), round(end_s * 50))
@@ -146,7 +150,9 @@ class Phones:
     def figures(self) -> str:
         delays_ms = ", ".join(f"{value:.1f}" for value in np.percentile(self.delays_ms(), (50, 99, 99.9, 100)))
         wet = [round(self.wet_share(begin / 5, begin / 5 + 0.2), 2) for begin in range(self.frames // 10)]
-        return f"lost {self.lost()}; delay p50, p99, p99.9, max {delays_ms} ms; wet every 200 ms: {wet}"
+        p99_ms = [round(self.p99_ms(begin / 5, begin / 5 + 0.2)) for begin in range(self.frames // 10)]
+        return (f"lost {self.lost()}; delay p50, p99, p99.9, max {delays_ms} ms; p99 every 200 ms: {p99_ms}; "
+                f"wet every 200 ms: {wet}")  # fmt: skip
 
     def close(self) -> None:
         self._selector.close()

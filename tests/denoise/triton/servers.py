@@ -1,6 +1,7 @@
 """Real Triton servers for tests, as deploy/triton/local.sh runs them."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -73,14 +74,15 @@ class Triton:
         self.process: subprocess.Popen | None = None
 
     @staticmethod
-    def export(folder: Path, model: str = "light", faulty: bool = False, **options) -> Path:
-        """A repository of one model, 8 kHz only."""
+    def export(folder: Path, model: str = "light", faulty: bool = False, wide: bool = False, **options) -> Path:
+        """A repository of one model, at 8 kHz only unless wide."""
         write(folder, Repository((model,), rows=options.pop("rows", 2048), **options))
         name = Path(model).name
         for path in folder.glob(f"{name}_8k/*/model.py") if faulty else ():
             path.write_text(path.read_text() + FAULTY)
         (folder / f"{name}_8k" / "fault").write_text("")
-        subprocess.run(["rm", "-rf", str(folder / f"{name}_16k")], check=True)
+        if not wide:
+            shutil.rmtree(folder / f"{name}_16k", ignore_errors=True)
         return folder
 
     def kill_model(self) -> None:
@@ -132,9 +134,9 @@ def connected(engine: TritonEngine, patience_s: float = 5.0) -> TritonEngine:
     return engine
 
 
-def quantised(rows: int, frames: int, seed: int = 0) -> np.ndarray:
-    """Noise that 16 bits hold exactly, float32 [rows, frames, 80]."""
-    pcm = np.random.default_rng(seed).normal(0, 0.05, (rows, frames, 80))
+def quantised(rows: int, frames: int, seed: int = 0, hop: int = 80) -> np.ndarray:
+    """Noise that 16 bits hold exactly, float32 [rows, frames, hop]."""
+    pcm = np.random.default_rng(seed).normal(0, 0.05, (rows, frames, hop))
     return (np.rint(pcm * 32768) / 32768).astype(np.float32)
 
 
@@ -156,7 +158,7 @@ def largest_difference(remote, embedded, slots: int, probability_atol: float) ->
     rng, worst = np.random.default_rng(0), 0.0
     for step in range(30):
         some = rng.choice(slots, int(rng.integers(1, slots)), replace=False)
-        frames = quantised(len(some), int(rng.integers(1, 4)), step)
+        frames = quantised(len(some), int(rng.integers(1, 4)), step, remote.hop)
         counts = rng.integers(1, frames.shape[1] + 1, len(some))
         if step % 5 == 4:
             remote.reset(some[:9])
