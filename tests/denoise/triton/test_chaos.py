@@ -11,8 +11,8 @@ from gateway.denoise.triton.link import BAD_ANSWERS
 from tests.denoise.triton.legs import Phones, Worker
 from tests.denoise.triton.servers import Triton
 
-LEGS = int(os.environ.get("CHAOS_LEGS", "200"))
-"""Where phones, worker and server are not alone on two cores, fewer say the same."""
+LEGS = int(os.environ.get("CHAOS_LEGS", "100"))
+"""Two cores hold 200 beside phones, worker and server when nothing else runs there."""
 FEW = min(LEGS, 60)
 """Of tests beside the first: two servers, or a server and an embedded network, on these cores."""
 DEADLINE_MS = 30.0
