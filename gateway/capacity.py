@@ -66,6 +66,15 @@ class Codecs(msgspec.Struct, frozen=True):
     source: Source
 
 
+class Client(msgspec.Struct, frozen=True):
+    """µs of a core for a worker's frame of 10 ms that goes to Triton, by rate in Hz: its engine and gRPC's threads."""
+
+    microseconds: dict[str, float]
+    slots: int
+    """Frames of the batches that it was measured with; smaller ones cost more a frame."""
+    source: Source
+
+
 class Gpu(msgspec.Struct, frozen=True):
     """Streams one GPU held, its name in `source.machine`."""
 
@@ -86,6 +95,7 @@ class Figures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     speeds: dict[str, Speed]
     """By model."""
     codecs: Codecs
+    triton: Client
     gpus: dict[str, Gpu]
     """By model and rate: `light_8k`. Empty: no GPU was measured."""
 

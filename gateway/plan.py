@@ -14,6 +14,8 @@ CODECS = {"PCMU": (8000, 64_000), "PCMA": (8000, 64_000), "G722": (16000, 64_000
 PTIMES_MS = (10, 20, 30, 40, 60)
 LEGS_A_CALL = 2
 MEASURED_PTIME_MS = 20
+FRAMES_S = 100
+"""Of each leg: the network's frames are 10 ms."""
 RTP_BYTES, UDP_BYTES, IP_BYTES = 12, 8, {4: 20, 6: 40}
 """RFC 3550 §5.1, RFC 768, RFC 791 and RFC 8200; no extensions."""
 ETHERNET_BYTES = 38
@@ -126,9 +128,13 @@ def legs_a_worker(wish: Wish, figures: Figures, core: Core, remote: bool) -> int
 
 
 def leg_share(wish: Wish, figures: Figures, core: Core, remote: bool) -> float:
-    """Share of a core that a leg takes: network a frame, everything else a packet, and the codec beside PCMU."""
+    """Share of a core that a leg takes: network, or the way to Triton, a frame; everything else a packet; and the codec
+    beside PCMU."""
     speeds, codecs = figures.speeds[wish.model].by_rate, figures.codecs.microseconds
-    engine = 0.0 if remote else core.engine / core.legs * speeds["8000"] / speeds[str(wish.rate)]
+    if remote:
+        engine = figures.triton.microseconds[str(wish.rate)] * 1e-6 * FRAMES_S
+    else:
+        engine = core.engine / core.legs * speeds["8000"] / speeds[str(wish.rate)]
     packets = MEASURED_PTIME_MS / wish.ptime_ms
     around = (core.busy - core.engine) / core.legs * packets
     dearer_us = max(codecs[f"{wish.codec}/{wish.rate}"] - codecs["PCMU/8000"], 0.0)
@@ -199,6 +205,8 @@ def _assumptions(wish: Wish, figures: Figures, core: Core, remote: bool) -> list
     if not remote:
         found.append("the network runs on the workers' cores; `python -m loadtest gpu --renew` measures a GPU")
     if remote:
-        found.append("the worker's cost of talking to Triton is not in the figures: expect fewer legs a worker")
+        found.append(f"what a worker pays to talk to Triton was measured in batches of {figures.triton.slots} frames, "
+                     "without calls; smaller ones cost more a frame")  # fmt: skip
+        found.append("streams a GPU are those of the bare network, without Triton around it: expect fewer through it")
         found.append(f"{wish.headroom:.0%} of each GPU stays free; none is spare for the failure of another: add one")
     return found

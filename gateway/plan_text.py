@@ -14,17 +14,17 @@ def to_text(wish: Wish, plan: Plan, figures: Figures) -> str:
     lines += [f"  {name:<20}{value}" for name, value in _rows(wish, plan)]
     lines += ["", "Assumed:", *(f"  - {text}" for text in plan.assumptions)]
     lines += ["", "Measured figures, and what renews them:"]
-    lines += [f"  - {name}: {_source(source)}" for name, source in sources(wish, figures).items()]
+    lines += [f"  - {name}: {_source(source)}" for name, source in sources(wish, plan, figures).items()]
     return "\n".join(lines)
 
 
 def to_json(wish: Wish, plan: Plan, figures: Figures) -> Json:
     """Everything, numbers as numbers."""
-    found = {name: {**_plain(source)} for name, source in sources(wish, figures).items()}
+    found = {name: {**_plain(source)} for name, source in sources(wish, plan, figures).items()}
     return {"wish": asdict(wish), "plan": asdict(plan), "measured": found}
 
 
-def sources(wish: Wish, figures: Figures) -> dict[str, Source]:
+def sources(wish: Wish, plan: Plan, figures: Figures) -> dict[str, Source]:
     """Where the figures come from that this plan used."""
     found = {
         "legs a core": figures.cores[wish.model].source,
@@ -33,6 +33,8 @@ def sources(wish: Wish, figures: Figures) -> dict[str, Source]:
         "memory": figures.memory.source,
         "set-ups": figures.setups.source,
     }
+    if plan.gpus:
+        found["talking to Triton"] = figures.triton.source
     gpu = figures.gpus.get(wish.network)
     return found | ({"streams a GPU": gpu.source} if gpu else {})
 

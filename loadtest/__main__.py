@@ -65,7 +65,6 @@ Exit codes: 0 measured; 1 no such device, or a package is missing; 2 wrong usage
 """
 RENEW = "write what was measured into gateway/capacity.json, for `denoise-gateway plan`"
 
-
 UPLOADS_MOVE_MS = 2.0
 GRPC_DESCRIPTION = """\
 How many real-time streams does the gateway carry over gRPC? Starts it with one control process and one media process,
@@ -183,11 +182,22 @@ def on_gpu(options: argparse.Namespace) -> int:
 
 
 def on_triton(options: argparse.Namespace) -> int:
-    """What Triton adds to a batch."""
-    from loadtest import triton
+    """What Triton adds to a batch, or what a server carries."""
+    from loadtest import clients, triton
 
     try:
-        triton.report(options.model, options.slots, options.rounds, options.runtime, options.json)
+        if options.endpoint:
+            rows = min(options.slots or (64,))
+            wish = clients.Wish(options.endpoint, options.model, options.rate, options.clients, rows, options.rounds,
+                                options.limit_ms)  # fmt: skip
+            best = clients.climb(wish, print)
+            print(f"{best.streams if best else 0} streams within {options.limit_ms:g} ms")
+            return 0
+        sizes = options.slots or (64, 256, 512)
+        largest = triton.report(options.model, options.rate, sizes, options.rounds, options.runtime, options.json)
+        if options.renew:
+            client_ms = largest.client_cpu
+            renew.renew(lambda figures: renew.triton(figures, options.rate, largest.slots, client_ms))
     except (RuntimeError, subprocess.CalledProcessError) as error:
         print(f"loadtest: {error}", file=sys.stderr)
         return 1
@@ -324,15 +334,25 @@ def _grpc_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _triton_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser(
         "triton",
-        help="what NVIDIA Triton on this machine's CPU adds to a batch",
-        description="Starts the real tritonserver (deploy/triton/local.sh) and measures batches there and embedded.",
+        help="what NVIDIA Triton on this machine's CPU adds to a batch, and what any Triton carries",
+        description="Starts the real tritonserver (deploy/triton/local.sh) and measures batches there and embedded; "
+        "with --endpoint, how many streams a server that runs already carries for several clients.",
         epilog="examples:\n  python -m loadtest triton --model standard_fp32 --slots 64,512\n"
-        "  python -m loadtest triton --runtime torch              fetches torch for the server (0.2 GB or more)",
+        "  python -m loadtest triton --runtime torch              fetches torch for the server (0.2 GB or more)\n"
+        "  python -m loadtest triton --endpoint 10.0.0.9:8001 --clients 8 --slots 512 --model standard",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--model", default="light", metavar="NAME", help="of models/ (light)")
-    command.add_argument("--slots", type=_sizes, default=(64, 256, 512), metavar="N,N", help="batches (64,256,512)")
+    command.add_argument("--rate", type=int, choices=(8000, 16000), default=8000, help="Hz (8000)")
+    command.add_argument(
+        "--slots", type=_sizes, metavar="N,N", help="batches (64,256,512); with --endpoint, a client's first (64)"
+    )
     command.add_argument("--rounds", type=_seconds, default=300, metavar="N", help="of each batch (300)")
+    what = command.add_mutually_exclusive_group()
+    what.add_argument("--endpoint", metavar="HOST:PORT", help="gRPC of a server that runs; climb until it is slow")
+    what.add_argument("--renew", action="store_true", help=RENEW)
+    command.add_argument("--clients", type=int, default=4, metavar="N", help="with --endpoint: processes (4)")
+    command.add_argument("--limit-ms", type=float, default=10.0, metavar="MS", help="with --endpoint: p99 (10)")
     command.add_argument(
         "--runtime", choices=("onnx", "torch"), default="onnx", help="what the server runs the network in (onnx)"
     )

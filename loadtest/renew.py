@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from gateway import capacity
-from gateway.capacity import Codecs, Core, Figures, Gpu, Memory, SetUps, Source, Speed
+from gateway.capacity import Client, Codecs, Core, Figures, Gpu, Memory, SetUps, Source, Speed
 from loadtest.gpu import Report as GpuReport
 from loadtest.report import FEW_LEGS, MANY_LEGS, machine
 
@@ -27,7 +27,7 @@ def source(command: str, here: dict[str, Any] | None = None) -> Source:
 
 def calls(figures: Figures, report: dict[str, Any], model: str, done: list[str]) -> Figures:
     """Figures with what a run of `loadtest capacity` (its JSON) found. done: gets what was renewed."""
-    where = source(f"python -m loadtest capacity --parts denoise --model {model} --renew", report.get("machine"))
+    where = source("python -m loadtest capacity --parts denoise --model {model} --renew", report.get("machine"))
     held = [stage for stage in report["stages"] if stage["what"] == "denoised" and stage["held"]]
     if best := max(held, key=lambda stage: stage["legs"], default=None):
         shares, p99 = best["cpu_share"], best["added_delay_ms"]["p99"]
@@ -65,6 +65,14 @@ def speeds(figures: Figures, model: str) -> Figures:
 
 def codecs(figures: Figures, microseconds: dict[str, float]) -> Figures:
     return msgspec.structs.replace(figures, codecs=Codecs(microseconds, source("python -m loadtest codecs --renew")))
+
+
+def triton(figures: Figures, rate: int, slots: int, client_ms: float) -> Figures:
+    """CPU of a client for a batch of one frame a slot. Figures of batches of another size are dropped."""
+    before = figures.triton.microseconds if figures.triton.slots == slots else {}
+    microseconds = before | {str(rate): round(client_ms * 1000 / slots, 2)}
+    where = source("python -m loadtest triton --renew, and with --rate 16000")
+    return msgspec.structs.replace(figures, triton=Client(microseconds, slots, where))
 
 
 def gpus(figures: Figures, report: GpuReport) -> Figures:

@@ -17,16 +17,17 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
 import soundfile
+import soxr
 from tritonclient.grpc import service_pb2_grpc
 
 from gateway.control.worker_link import worker_environment
 from gateway.denoise.engine import Engine, Floats
-from gateway.denoise.engines import connect, graph_path
+from gateway.denoise.engines import connect, graph_path, model_name
 from gateway.denoise.ort import OrtEngine, read_card
 from gateway.denoise.triton import wire
 from gateway.denoise.triton.engine import TritonEngine
@@ -41,7 +42,9 @@ WARM = 3
 TURN = 25
 """Batches of each engine in a row, as a media process has them."""
 PATIENCE_S = 60.0
+DEADLINE_S = 5.0
 AUDIO = ROOT / "tests" / "audio"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,70 +75,82 @@ def server(model: str, runtime: Runtime) -> Iterator[str]:
             end(process)
 
 
-def measure(model: str, sizes: tuple[int, ...], rounds: int, runtime: Runtime) -> list[Row]:
+def measure(model: str, rate: int, sizes: tuple[int, ...], rounds: int, runtime: Runtime) -> list[Row]:
     """Each size, `rounds` times both ways. Raises RuntimeError when the server does not come."""
     with server(model, runtime) as endpoint:
         slots = max(sizes)
-        remote = TritonEngine((endpoint,), (f"{Path(model).name}_8k", ""), 8000, slots, deadline_s=5.0)
-        connect({8000: remote}, PATIENCE_S)
-        if remote.fault:
-            raise RuntimeError(remote.fault)
-        embedded = OrtEngine(graph_path(model, 8000), slots)
+        remote = client(endpoint, model, rate, slots)
+        embedded = OrtEngine(graph_path(model, rate), slots)
         return [_row(remote, embedded, size, rounds) for size in sizes]
 
 
+def client(endpoint: str, model: str, rate: int, slots: int) -> TritonEngine:
+    """Connected. Raises RuntimeError when the server does not come."""
+    remote = TritonEngine((endpoint,), (model_name(model, rate), ""), rate, slots, deadline_s=DEADLINE_S)
+    connect({rate: remote}, PATIENCE_S)
+    if remote.fault:
+        raise RuntimeError(remote.fault)
+    return remote
+
+
 def _row(remote: TritonEngine, embedded: OrtEngine, size: int, rounds: int) -> Row:
-    frames = np.random.default_rng(0).normal(0, 0.05, (size, 1, 80)).astype(np.float32)
+    frames = noise(size, remote.hop)
     there: list[float] = []
     here: list[float] = []
     cpu_s = 0.0
     for _ in range(max(rounds // TURN, 1)):
         for engine in (remote, embedded):
             for _ in range(WARM):
-                _timed(engine, frames)
+                timed(engine, frames)
         used = time.process_time()
-        there += [_timed(remote, frames) * 1000 for _ in range(TURN)]
+        there += [timed(remote, frames) * 1000 for _ in range(TURN)]
         cpu_s += time.process_time() - used
-        here += [_timed(embedded, frames) * 1000 for _ in range(TURN)]
+        here += [timed(embedded, frames) * 1000 for _ in range(TURN)]
     added = float(np.median(there) - np.median(here))
     p99 = float(np.percentile(there, 99))
     return Row(size, float(np.median(here)), float(np.median(there)), p99, added, cpu_s / len(there) * 1000)
 
 
-def _timed(engine: Engine, frames: Floats) -> float:
+def noise(rows: int, hop: int) -> Floats:
+    """A frame of each, float32 [rows, 1, hop]."""
+    return np.random.default_rng(0).normal(0, 0.05, (rows, 1, hop)).astype(np.float32)
+
+
+def timed(engine: Engine, frames: Floats) -> float:
+    """Seconds that a batch takes there and back. Raises RuntimeError when it does not come back."""
     n = len(frames)
     control = np.tile(np.array([[0.0, 1.0]], np.float32), (n, 1))
     began = time.perf_counter()
     if engine.collect(engine.submit(np.arange(n), frames, np.ones(n, np.int64), control), np.inf) is None:
-        raise RuntimeError("the server did not answer in 5 s")
+        raise RuntimeError(f"the server did not answer in {DEADLINE_S:g} s")
     return time.perf_counter() - began
 
 
-def clients(model: str, size: int, rounds: int, runtime: Runtime) -> dict[str, tuple[float, float]]:
+def ways(model: str, rate: int, size: int, rounds: int, runtime: Runtime) -> dict[str, tuple[float, float]]:
     """p50 of a batch there and back, and CPU of this process, in ms, for the ways that gRPC can be called."""
-    frames = np.random.default_rng(0).normal(0, 0.05, (size, 1, 80)).astype(np.float32)
     control = np.ones((size, 2), np.float32)
-    batch = wire.merge([wire.Part(np.arange(size), frames, np.ones(size, np.int64), control)])
-    outputs = {"BATCH": 16, "PCM": batch.pcm.nbytes, "PROB": size * 16}
+    batch = wire.merge([wire.Part(np.arange(size), noise(size, rate // 100), np.ones(size, np.int64), control)])
+    outputs = {"BATCH": 16 + size * 8, "PCM": batch.pcm.nbytes, "PROB": size * 16}
 
     def message(i: int, sequence: int) -> Any:
-        name = f"{Path(model).name}_8k", ""
+        name = model_name(model, rate), ""
         return wire.request(name, (sequence, i == 0), i + 1, (sequence, size), batch, np.zeros(size, np.bool_))
 
     with server(model, runtime) as endpoint:
-        probe = TritonEngine((endpoint,), (f"{Path(model).name}_8k", ""), 8000, 1, 1.0)
-        connect({8000: probe}, PATIENCE_S)
+        client(endpoint, model, rate, 1)  # it is there
         with grpc.insecure_channel(endpoint) as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
             region = Region(stub, 4 * batch.pcm.nbytes + 65536)
-            ways = {
-                "stub": lambda i: stub.ModelInfer(message(i, 1)),
-                "stub, future": lambda i: stub.ModelInfer.future(message(i, 2)).result(),
-                "stub, future, shared memory": lambda i: stub.ModelInfer.future(
-                    region.moved(message(i, 4), outputs)
-                ).result(),
-            }
-            found = _calls(ways, rounds)
+            found = _calls(
+                {
+                    "stub": lambda i: stub.ModelInfer(message(i, 1)),
+                    "stub, future": lambda i: stub.ModelInfer.future(message(i, 2)).result(),
+                    "stub, future, shared memory": lambda i: stub.ModelInfer.future(
+                        region.moved(message(i, 4), outputs)
+                    ).result(),
+                },
+                rounds,
+            )
             region.close()
         return found | {"aio": asyncio.run(_aio(endpoint, message, rounds))}
 
@@ -165,13 +180,12 @@ async def _aio(endpoint: str, message: Callable[[int, int], Any], rounds: int) -
         return float(np.median(times)) * 1000, (time.process_time() - used) / rounds * 1000
 
 
-def precisions(model: str) -> dict[str, tuple[float, float | None]]:
+def precisions(model: str, rate: int) -> dict[str, tuple[float, float | None]]:
     """Against the embedded network, on tests/audio/noisy_8k.wav: dB of signal to difference, and difference in PESQ
     (None without the package pesq)."""
-    path = graph_path(model, 8000)
-    pcm, _ = soundfile.read(AUDIO / "noisy_8k.wav", dtype="float32")
-    clean, _ = soundfile.read(AUDIO / "clean_8k.wav", dtype="float32")
-    frames = pcm[: len(pcm) // 80 * 80].reshape(-1, 80)
+    path, hop = graph_path(model, rate), rate // 100
+    pcm, clean = (_recording(name, rate) for name in ("noisy_8k.wav", "clean_8k.wav"))
+    frames = pcm[: len(pcm) // hop * hop].reshape(-1, hop)
     wanted = _embedded(path, frames)
     found: dict[str, tuple[float, float | None]] = {}
     names: tuple[Precision, ...] = ("card", "float32", "bfloat16")
@@ -179,8 +193,13 @@ def precisions(model: str) -> dict[str, tuple[float, float | None]]:
         made = _stateful(stateful(path, read_card(path), name, imitate=True), frames)
         difference = float(((wanted - made) ** 2).sum())
         ratio_db = 10 * np.log10(float((wanted**2).sum()) / difference) if difference else float("inf")
-        found[name] = ratio_db, _pesq_change(clean, wanted, made)
+        found[name] = ratio_db, _pesq_change(rate, clean, wanted, made)
     return found
+
+
+def _recording(name: str, rate: int) -> Floats:
+    pcm, own = soundfile.read(AUDIO / name, dtype="float32")
+    return pcm if own == rate else soxr.resample(pcm, own, rate)  # type: ignore[no-any-return]  # both are untyped
 
 
 def _embedded(path: Path, frames: Floats) -> Floats:
@@ -201,44 +220,47 @@ def _stateful(graph: bytes, frames: Floats) -> Floats:
     return np.concatenate(made)
 
 
-def _pesq_change(clean: Floats, wanted: Floats, made: Floats) -> float | None:
+def _pesq_change(rate: int, clean: Floats, wanted: Floats, made: Floats) -> float | None:
     try:
         from pesq import pesq
     except ImportError:
         return None
-    before, after = (pesq(8000, clean[: len(each) - 80], each[80:], "nb") for each in (wanted, made))
+    hop, band = rate // 100, "nb" if rate == 8000 else "wb"
+    before, after = (pesq(rate, clean[: len(each) - hop], each[hop:], band) for each in (wanted, made))
     return float(after - before)
 
 
-def _as_worker(model: str, sizes: tuple[int, ...], rounds: int, runtime: Runtime) -> list[Row]:
-    """`measure` in a process with a media worker's environment, which says how memory is kept."""
+def as_worker(work: Callable[..., T], *arguments: Any) -> T:
+    """Call it in a process with a media worker's environment, which says how memory is kept."""
     os.environ.update(worker_environment())
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(measure, model, sizes, rounds, runtime).result()
+        return process.submit(work, *arguments).result()
 
 
-def report(model: str, sizes: tuple[int, ...], rounds: int, runtime: Runtime, path: Path | None) -> None:
-    """Measure and print everything."""
-    rows = _as_worker(model, sizes, rounds, runtime)
+def report(model: str, rate: int, sizes: tuple[int, ...], rounds: int, runtime: Runtime, path: Path | None) -> Row:
+    """Measure and print everything; returns the largest batch's row."""
+    rows = as_worker(measure, model, rate, sizes, rounds, runtime)
     place = f"tritonserver with {runtime} on the CPU of the same machine ({cpu_name()})"
-    print(f"{model} 8 kHz, {place}; ms a batch of 10 ms frames")
+    print(f"{model} {rate // 1000} kHz, {place}; ms a batch of 10 ms frames")
     print(f"{'slots':>6}{'embedded p50':>14}{'Triton p50':>12}{'p99':>8}{'added p50':>11}{'client CPU':>12}")
     for r in rows:
         print(f"{r.slots:>6}{r.embedded_p50:>14.2f}{r.triton_p50:>12.2f}{r.triton_p99:>8.2f}{r.added_p50:>11.2f}"
               f"{r.client_cpu:>12.2f}")  # fmt: skip
-    ways = clients(model, max(sizes), rounds, runtime)
+    clients = ways(model, rate, max(sizes), rounds, runtime)
     print(f"gRPC at {max(sizes)} slots, ms there and back p50 / CPU of the client: "
-          + "; ".join(f"{name} {p50:.2f} / {cpu:.2f}" for name, (p50, cpu) in ways.items()))  # fmt: skip
-    narrowed = precisions(model)
+          + "; ".join(f"{name} {p50:.2f} / {cpu:.2f}" for name, (p50, cpu) in clients.items()))  # fmt: skip
+    narrowed = precisions(model, rate)
     for name, (ratio_db, change) in narrowed.items():
         pesq = "not measured: pip install pesq" if change is None else f"{change:+.3f}"
         print(f"products as {name}: {ratio_db:.1f} dB of signal to difference from embedded; PESQ {pesq}")
     if path is not None:
         figures = {
             "cpu": cpu_name(),
+            "rate": rate,
             "runtime": runtime,
             "rows": [asdict(row) for row in rows],
-            "clients": ways,
+            "clients": clients,
             "precisions": narrowed,
         }
         path.write_text(json.dumps({"model": model, **figures}, indent=2) + "\n")
+    return max(rows, key=lambda row: row.slots)

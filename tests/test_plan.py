@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import capacity, plan_text
-from gateway.capacity import Codecs, Core, Figures, Gpu, Memory, SetUps, Source, Speed
+from gateway.capacity import Client, Codecs, Core, Figures, Gpu, Memory, SetUps, Source, Speed
 from gateway.errors import CallerError, ConfigError
 from gateway.plan import CODECS, PTIMES_MS, Wish, leg_share, plan
 
@@ -19,10 +19,12 @@ FIGURES = Figures(
     setups=SetUps(100.0, 5.0, SOURCE),
     speeds={"light": Speed({"8000": 2000.0, "16000": 1000.0}, SOURCE)},
     codecs=Codecs({"PCMU/8000": 1.0, "PCMA/8000": 1.0, "G722/16000": 41.0, "L16/16000": 1.0}, SOURCE),
+    triton=Client({"8000": 2.0, "16000": 3.0}, 512, SOURCE),
     gpus={},
 )
 WITH_GPU = Figures(
     cores=FIGURES.cores, memory=FIGURES.memory, setups=FIGURES.setups, speeds=FIGURES.speeds, codecs=FIGURES.codecs,
+    triton=FIGURES.triton,
     gpus={"light_8k": Gpu(1000, 7.0, "torch-bf16", Source("a GPU", "2026-01-01", "a command"))},
 )  # fmt: skip
 wishes = st.builds(
@@ -64,19 +66,23 @@ def test_each_codecs_payload(codec: str, payload: int):
 
 
 def test_a_legs_share_of_a_core_by_hand():
-    """0.5 / 500 for the network and 0.3 / 500 for the rest; G.722: twice the network, and 40 µs for 50 packets."""
+    """0.5 / 500 for the network and 0.3 / 500 for the rest; G.722: twice the network, and 40 µs for 50 packets. With
+    Triton 2 µs a frame, at 16 kHz 3, for the network."""
     core = FIGURES.cores["light"]
     assert leg_share(Wish(1), FIGURES, core, remote=False) == pytest.approx(0.0016)
-    assert leg_share(Wish(1), FIGURES, core, remote=True) == pytest.approx(0.0006)
+    assert leg_share(Wish(1), FIGURES, core, remote=True) == pytest.approx(0.0006 + 0.0002)
+    assert leg_share(Wish(1, "G722"), FIGURES, core, remote=True) == pytest.approx(0.0006 + 0.0003 + 0.002)
     assert leg_share(Wish(1, "G722"), FIGURES, core, remote=False) == pytest.approx(0.0026 + 0.002)
     assert leg_share(Wish(1, ptime_ms=10), FIGURES, core, remote=False) == pytest.approx(0.001 + 0.0012)
 
 
 def test_gpus_are_planned_when_measured_or_given():
-    """2,000 legs on GPUs of 1,000, of which 20 % stay free: 2.5. Without the network a core holds 0.64 / 0.0006."""
+    """2,000 legs on GPUs of 1,000, of which 20 % stay free: 2.5. With Triton a core holds 0.64 / 0.0008."""
     measured = plan(Wish(calls=1000), WITH_GPU)
-    assert (measured.gpus, measured.legs_a_worker, measured.triton_bits_s) == (3, 1066, 2000 * 128_000)
+    assert (measured.gpus, measured.legs_a_worker, measured.triton_bits_s) == (3, 800, 2000 * 128_000)
     assert "a GPU (torch-bf16), as measured" in measured.gpu_reason
+    assert any("bare network" in text for text in measured.assumptions)
+    assert "talking to Triton" in plan_text.to_text(Wish(calls=1000), measured, WITH_GPU)
     given_one = plan(Wish(calls=1000, streams_per_gpu=2500), FIGURES)
     assert given_one.gpus == 1 and "given by you, not measured" in given_one.gpu_reason
     assert plan(Wish(calls=1000, gpu=False), WITH_GPU).gpus == 0

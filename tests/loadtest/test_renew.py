@@ -47,6 +47,13 @@ def test_the_best_path_of_a_gpu_is_written_and_a_dry_run_is_not():
         renew.gpus(capacity.read(), Report("CPU (dry run)", 8.0, timed, []))
 
 
+def test_what_talking_to_triton_costs_is_written_by_rate_and_of_batches_of_one_size():
+    narrow = renew.triton(capacity.read(), 8000, 256, 0.512)
+    wide = renew.triton(narrow, 16000, 256, 1.024)
+    assert (wide.triton.microseconds, wide.triton.slots) == ({"8000": 2.0, "16000": 4.0}, 256)
+    assert renew.triton(wide, 8000, 512, 1.024).triton.microseconds == {"8000": 2.0}
+
+
 def test_a_dry_run_cannot_be_asked_to_renew(capsys):
     assert main(["gpu", "--device", "cpu", "--quick", "--renew"]) == 2
     assert "not written down" in capsys.readouterr().err

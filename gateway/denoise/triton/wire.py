@@ -1,6 +1,7 @@
 """Requests and answers of the remote engine as KServe v2 messages; sans-IO. `model.py` says what they hold.
 
-Nothing that a server returns is believed: names, types, sizes, batch and epoch are checked before a sample is used.
+Nothing that a server returns is believed: names, types, sizes, batch, order and epoch are checked before a sample is
+used.
 Source of the messages: KServe's open inference protocol v2 (grpc_service.proto), as Triton serves it.
 """
 
@@ -137,9 +138,11 @@ class Answer:
 def answer(message: Any, batch_id: int, batch: Batch) -> Answer:
     """Check a ModelInferResponse against its request. Raises BadAnswerError."""
     total, hop = batch.pcm.shape
-    names = _tensor(message, "BATCH", (1, 2))[0]
+    names = _tensor(message, "BATCH", (1, 2 + total))[0]
     if int(names[0]) != batch_id:
         raise BadAnswerError(f"it answered batch {int(names[0])} where {batch_id} was asked")
+    if (names[2:] != np.repeat(batch.slots, batch.counts)).any():
+        raise BadAnswerError("its frames are those of other slots than asked")
     pcm = _tensor(message, "PCM", (1, total, hop))[0]
     probabilities = _tensor(message, "PROB", (1, total, 4))[0]
     clean = pcm.astype(np.float32)

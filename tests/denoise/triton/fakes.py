@@ -35,9 +35,10 @@ class Call:
 
     def answer(self, epoch: int, shift: int = 0, probability: float = 0.0) -> None:
         """With the audio as it was; shift: of the batch's number, which is wrong then."""
-        batch_id = self.tensor("BATCH")[0] + shift
+        batch_id, slots = self.tensor("BATCH")[0] + shift, np.repeat(self.tensor("SLOTS"), self.tensor("COUNTS"))
         pcm = self.tensor("PCM").reshape(-1, HOP)
-        made = {"BATCH": np.array([batch_id, epoch]), "PCM": pcm, "PROB": np.full((len(pcm), 4), probability)}
+        named = np.concatenate([[batch_id, epoch], slots])
+        made = {"BATCH": named, "PCM": pcm, "PROB": np.full((len(pcm), 4), probability)}
         self._answer = service_pb2.ModelInferResponse()
         for name, (kind, dtype) in OUTPUTS.items():
             self._answer.outputs.add(name=name, datatype=kind, shape=[1, *made[name].shape])

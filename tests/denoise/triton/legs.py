@@ -1,4 +1,4 @@
-"""Two hundred phones on a real media worker, each with a voice of its own, that know whom they hear."""
+"""Phones on a real media worker, each with a voice of its own, that know whom they hear in every frame."""
 
 import selectors
 import signal
@@ -8,22 +8,16 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import msgspec
 import numpy as np
-import soundfile
-import soxr
 
 from gateway.config import Config, EngineConfig, MediaConfig
-from gateway.media.codecs import build
 from gateway.messages import EngineFault, LegSpec, OpenLeg, Payload, Ready, WorkerStats, encoder, events
+from tests.denoise.triton.voices import DELAY, LEVEL, Foreign, foreign, voices
 
 PCMU = (Payload(0, "PCMU", 8000, 1, 0),)
-AUDIO = Path(__file__).parents[2] / "audio"
 FRAME, HEADER = 160, 12
-DELAY = 80
-"""Samples by which all that leaves is late, wet or dry."""
 
 
 class Worker:
@@ -78,7 +72,7 @@ class Phones:
         for slot, (phone, port) in enumerate(zip(self._sockets, self._ports, strict=True)):
             spec = LegSpec(
                 slot=slot, generation=1, call_id=f"call {slot // 2}", peer=slot ^ 1, payloads=PCMU, bypass="off",
-                rtp_remote=phone.getsockname(),
+                level=LEVEL, rtp_remote=phone.getsockname(),
             )  # fmt: skip
             socket.send_fds(worker.control, [encoder.encode(OpenLeg(spec))], [port.fileno()])
             phone.connect(port.getsockname())
@@ -137,6 +131,10 @@ class Phones:
         """float [count, frames]"""
         return (self.came_s - self.sent_s) * 1000
 
+    def p99_ms(self, begin_s: float, end_s: float) -> float:
+        """Of the delay of packets that were sent in this time; content delay is not in it."""
+        return float(np.percentile(self.delays_ms()[:, round(begin_s * 50) : round(end_s * 50)], 99))
+
     def wet_share(self, begin_s: float, end_s: float) -> float:
         """Share of packets that are not the sender's own bytes."""
         frames = slice(round(begin_s * 50), round(end_s * 50))
@@ -145,61 +143,21 @@ class Phones:
         dry = (late.reshape(self.heard.shape) == self.heard).all(axis=2)[:, frames]
         return float(1 - dry.mean())
 
-    def strangers(self, span: int = 25) -> list[tuple[int, int, float]]:
-        """Where another voice was heard: leg, first frame, and how much more like that other voice it sounded."""
-        spoken, heard = decoded(self.payloads), decoded(self.heard)
-        spoken = np.pad(spoken, ((0, 0), (DELAY, 0)))[:, : heard.shape[1]]
-        wrong = []
-        for frame in range(0, self.frames - span, span):
-            part = slice(frame * FRAME, (frame + span) * FRAME)
-            said, got = spoken[:, part], heard[:, part]
-            norms = np.linalg.norm(got, axis=1)[:, None] * np.linalg.norm(said, axis=1)[None] + 1e-3
-            likeness = np.abs(got @ said.T) / norms
-            own = np.diag(likeness).copy()
-            np.fill_diagonal(likeness, 0)
-            loud = (np.linalg.norm(said, axis=1) > 0.5) & (np.linalg.norm(got, axis=1) > 0.3)
-            for leg in np.flatnonzero(loud & (likeness.max(axis=1) >= own)):
-                wrong.append((int(leg), frame, float(likeness[leg].max() - own[leg])))
-        return wrong
-
-    def silent(self, span: int = 5) -> int:
-        """Stretches of `span` packets in which somebody spoke up and next to nothing was heard."""
-        spoken, heard = decoded(self.payloads), decoded(self.heard)
-        spoken = np.pad(spoken, ((0, 0), (DELAY, 0)))[:, : heard.shape[1]]
-        size = span * FRAME
-        levels = [np.sqrt((each[:, : each.shape[1] // size * size].reshape(self.count, -1, size) ** 2).mean(axis=2))
-                  for each in (spoken, heard)]  # fmt: skip
-        return int(((levels[0] > 0.05) & (levels[1] < levels[0] / 100)).sum())
+    def foreign(self) -> list[Foreign]:
+        """Every 10 ms in which somebody was heard who had not just said this, or nobody."""
+        return foreign(self.payloads, self.heard)
 
     def figures(self) -> str:
         delays_ms = ", ".join(f"{value:.1f}" for value in np.percentile(self.delays_ms(), (50, 99, 99.9, 100)))
         wet = [round(self.wet_share(begin / 5, begin / 5 + 0.2), 2) for begin in range(self.frames // 10)]
-        return f"lost {self.lost()}; delay p50, p99, p99.9, max {delays_ms} ms; wet every 200 ms: {wet}"
+        p99_ms = [round(self.p99_ms(begin / 5, begin / 5 + 0.2)) for begin in range(self.frames // 10)]
+        return (f"lost {self.lost()}; delay p50, p99, p99.9, max {delays_ms} ms; p99 every 200 ms: {p99_ms}; "
+                f"wet every 200 ms: {wet}")  # fmt: skip
 
     def close(self) -> None:
         self._selector.close()
         for each in (*self._sockets, *self._ports):
             each.close()
-
-
-def voices(count: int, frames: int) -> np.ndarray:
-    """One speaker at `count` speeds and places of the recording: PCMU, uint8 [count, frames, 160]."""
-    pcm, _ = soundfile.read(AUDIO / "clean_8k.wav", dtype="float32")
-    hiss = np.random.default_rng(0).normal(0, 0.004, frames * FRAME).astype(np.float32)
-    codec = build(2)[("PCMU", 8000)]
-    rows = []
-    for leg in range(count):
-        speed = 0.8 + 0.4 * leg / count
-        turned = soxr.resample(np.roll(pcm, -leg * len(pcm) // count), 8000 * speed, 8000)
-        said = np.resize(turned, frames * FRAME) * 1.5 + np.roll(hiss, leg * 97)
-        rows.append(codec.encode(np.zeros(1, np.int64), np.clip(said, -1, 1)[None])[0])
-    return np.stack(rows).reshape(count, frames, FRAME)
-
-
-def decoded(payloads: np.ndarray) -> np.ndarray:
-    """float32 [count, samples]"""
-    codec = build(2)[("PCMU", 8000)]
-    return codec.decode(np.zeros(1, np.int64), payloads.reshape(len(payloads), -1))
 
 
 def udp() -> socket.socket:

@@ -1,6 +1,7 @@
 """Real Triton servers for tests, as deploy/triton/local.sh runs them."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ class TritonPythonModel(TritonPythonModel):
     """Does wrong what the file `fault` in the repository names, as no honest model would."""
 
     def initialize(self, args):
+        self.before = None
         self.fault_file = os.path.join(args["model_repository"], "fault")
         super().initialize(args)
 
@@ -33,6 +35,7 @@ class TritonPythonModel(TritonPythonModel):
         for batch in batches:
             if not len(batch.slots):
                 continue
+            answer = batch.id, batch.whose, batch.clean, batch.prob
             if kind == "sleep":
                 time.sleep(float(value))
             elif kind == "nan":
@@ -45,8 +48,13 @@ class TritonPythonModel(TritonPythonModel):
                 batch.id += 1
             elif kind == "epoch":
                 batch.block.epoch += 1
+            elif kind == "shuffle":
+                batch.whose, batch.clean, batch.prob = (each[::-1].copy() for each in answer[1:])
+            elif kind == "previous" and self.before:
+                batch.id, batch.whose, batch.clean, batch.prob = self.before
             elif kind == "raise":
                 raise RuntimeError("out of memory, or so")
+            self.before = answer
 '''
 
 
@@ -66,14 +74,15 @@ class Triton:
         self.process: subprocess.Popen | None = None
 
     @staticmethod
-    def export(folder: Path, model: str = "light", faulty: bool = False, **options) -> Path:
-        """A repository of one model, 8 kHz only."""
+    def export(folder: Path, model: str = "light", faulty: bool = False, wide: bool = False, **options) -> Path:
+        """A repository of one model, at 8 kHz only unless wide."""
         write(folder, Repository((model,), rows=options.pop("rows", 2048), **options))
         name = Path(model).name
         for path in folder.glob(f"{name}_8k/*/model.py") if faulty else ():
             path.write_text(path.read_text() + FAULTY)
         (folder / f"{name}_8k" / "fault").write_text("")
-        subprocess.run(["rm", "-rf", str(folder / f"{name}_16k")], check=True)
+        if not wide:
+            shutil.rmtree(folder / f"{name}_16k", ignore_errors=True)
         return folder
 
     def kill_model(self) -> None:
@@ -125,9 +134,9 @@ def connected(engine: TritonEngine, patience_s: float = 5.0) -> TritonEngine:
     return engine
 
 
-def quantised(rows: int, frames: int, seed: int = 0) -> np.ndarray:
-    """Noise that 16 bits hold exactly, float32 [rows, frames, 80]."""
-    pcm = np.random.default_rng(seed).normal(0, 0.05, (rows, frames, 80))
+def quantised(rows: int, frames: int, seed: int = 0, hop: int = 80) -> np.ndarray:
+    """Noise that 16 bits hold exactly, float32 [rows, frames, hop]."""
+    pcm = np.random.default_rng(seed).normal(0, 0.05, (rows, frames, hop))
     return (np.rint(pcm * 32768) / 32768).astype(np.float32)
 
 
@@ -149,7 +158,7 @@ def largest_difference(remote, embedded, slots: int, probability_atol: float) ->
     rng, worst = np.random.default_rng(0), 0.0
     for step in range(30):
         some = rng.choice(slots, int(rng.integers(1, slots)), replace=False)
-        frames = quantised(len(some), int(rng.integers(1, 4)), step)
+        frames = quantised(len(some), int(rng.integers(1, 4)), step, remote.hop)
         counts = rng.integers(1, frames.shape[1] + 1, len(some))
         if step % 5 == 4:
             remote.reset(some[:9])

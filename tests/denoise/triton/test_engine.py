@@ -28,8 +28,23 @@ def tend(remote, seconds: float, until=lambda: False) -> None:
         time.sleep(0.005)
 
 
-def test_the_output_equals_the_embedded_engines(triton):
-    remote, embedded = connected(engine(triton)), OrtEngine(graph_path("light", 8000), SLOTS)
+@pytest.fixture(scope="module")
+def wide(tritonserver, tmp_path_factory):
+    """The light and the standard model at both rates."""
+    folder = tmp_path_factory.mktemp("wide") / "repository"
+    for model in ("light", "standard"):
+        Triton.export(folder, model, wide=True)
+    server = Triton(folder).start()
+    yield server
+    server.kill()
+
+
+@pytest.mark.parametrize("rate", [8000, 16000])
+@pytest.mark.parametrize("model", ["light", "standard"])
+def test_the_output_equals_the_embedded_engines(wide, model, rate):
+    remote = TritonEngine((wide.endpoint,), (f"{model}_{rate // 1000}k", ""), rate, SLOTS, 1.0)
+    connected(remote)
+    embedded = OrtEngine(graph_path(model, rate), SLOTS)
     worst = largest_difference(remote, embedded, SLOTS, probability_atol=1e-6)
     assert worst <= 1.01 / 65536  # the rounding to 16 bits and nothing else
 
@@ -89,8 +104,8 @@ def test_a_server_that_is_late_again_and_again_is_left_alone_and_found_again(fau
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [("short", "PCM is"), ("type", "PCM is FP32"), ("batch", "it answered batch"), ("epoch", "begun anew"),
-     ("raise", "out of memory")],
+    [("short", "PCM is"), ("type", "PCM is FP32"), ("batch", "it answered batch"), ("previous", "it answered batch"),
+     ("shuffle", "other slots"), ("epoch", "begun anew"), ("raise", "out of memory")],
 )  # fmt: skip
 def test_an_answer_that_does_not_fit_is_an_error_and_all_rows_begin_anew(faulty, fault, reason):
     remote = connected(engine(faulty))

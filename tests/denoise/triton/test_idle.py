@@ -72,13 +72,16 @@ class Server:
         elif self.now - self._used_s.get(sequence, -np.inf) > IDLE_S:
             raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "must specify the START flag on the first request")
         self._used_s[sequence] = self.now
-        batch, pcm = (np.frombuffer(message.raw_input_contents[i], kind) for i, kind in ((0, "<i8"), (3, "<i2")))
-        return answer(int(batch[0]), self.epoch, pcm.reshape(-1, HOP))
+        batch, slots, _, pcm, *_ = (
+            np.frombuffer(raw, kind) for raw, kind in zip(message.raw_input_contents, wire.DTYPES.values(), strict=True)
+        )
+        return answer(int(batch[0]), self.epoch, slots, pcm.reshape(-1, HOP))
 
 
-def answer(batch_id: int, epoch: int, pcm: np.ndarray):
+def answer(batch_id: int, epoch: int, slots: np.ndarray, pcm: np.ndarray):
+    """Of a batch of one frame a slot."""
     made = service_pb2.ModelInferResponse()
-    values = {"BATCH": np.array([batch_id, epoch]), "PCM": pcm, "PROB": np.full((len(pcm), 4), 0.25)}
+    values = {"BATCH": np.array([batch_id, epoch, *slots]), "PCM": pcm, "PROB": np.full((len(pcm), 4), 0.25)}
     for name, (type_name, dtype) in wire.OUTPUTS.items():
         value = values[name].astype(dtype)[None]
         made.outputs.add(name=name, datatype=type_name, shape=value.shape)

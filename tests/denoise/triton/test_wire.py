@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from gateway.denoise.triton import wire
+from gateway.denoise.triton import WIRE, wire
 
 HOP = 80
 
@@ -21,7 +21,7 @@ def echo(batch: wire.Batch, batch_id: int = 7, epoch: int = 3):
     """The answer of a server that changes nothing."""
     message = service_pb2.ModelInferResponse()
     for name, value in (
-        ("BATCH", np.array([[batch_id, epoch]])), ("PCM", batch.pcm[None]),
+        ("BATCH", np.array([[batch_id, epoch, *np.repeat(batch.slots, batch.counts)]])), ("PCM", batch.pcm[None]),
         ("PROB", np.full((1, len(batch.pcm), 4), 0.25, np.float32)),
     ):  # fmt: skip
         message.outputs.add(name=name, datatype=wire.OUTPUTS[name][0], shape=value.shape)
@@ -74,7 +74,9 @@ def test_a_request_says_its_sequence_and_version():
         (lambda m: setattr(m.outputs[1], "datatype", "FP32"), "PCM is FP32"),
         (lambda m: setattr(m.outputs[2], "name", "ODDS"), "PROB is missing"),
         (lambda m: m.raw_output_contents.pop(), "no content"),
-        (lambda m: m.raw_output_contents.__setitem__(0, np.array([8, 3]).tobytes()), "batch 8"),
+        (lambda m: m.raw_output_contents.__setitem__(0, np.array([8, 3, 1, 1, 2, 2]).tobytes()), "batch 8"),
+        (lambda m: m.raw_output_contents.__setitem__(0, np.array([7, 3, 1, 2, 1, 2]).tobytes()), "other slots"),
+        (lambda m: m.raw_output_contents.__setitem__(0, np.array([7, 3, 2, 2, 1, 1]).tobytes()), "other slots"),
     ],
 )  # fmt: skip
 def test_an_answer_that_does_not_fit_is_refused(spoil, reason):
@@ -89,14 +91,14 @@ def test_an_answer_that_does_not_fit_is_refused(spoil, reason):
 def test_garbage_is_refused_whatever_it_is(noise):
     batch = wire.merge([part([1], 1)])
     message = echo(batch)
-    for index in range(3):
+    for index in range(len(wire.OUTPUTS)):
         message.raw_output_contents[index] = noise
     with pytest.raises(wire.BadAnswerError):
         wire.answer(message, 7, batch)
 
 
 def config(**changes):
-    parameters = {"wire": "1", "rate": "8000", "hop": "80", "delay": "80"} | changes
+    parameters = {"wire": "2", "rate": "8000", "hop": "80", "delay": "80"} | changes
     found = model_config_pb2.ModelConfig(name="light_8k")
     for name, value in parameters.items():
         found.parameters[name].string_value = value
@@ -106,10 +108,10 @@ def config(**changes):
 
 
 def test_a_model_must_say_what_is_wanted():
-    wanted = wire.Wanted(1, 8000, 80, 80)
+    wanted = wire.Wanted(WIRE, 8000, 80, 80)
     assert wire.mismatch(config(), wanted) == ""
     assert "has rate 16000, expected 8000" in wire.mismatch(config(rate="16000"), wanted)
-    assert "has wire 9, expected 1" in wire.mismatch(config(wire="9"), wanted)
+    assert "has wire 9, expected 2" in wire.mismatch(config(wire="9"), wanted)
     assert "export-triton" in wire.mismatch(model_config_pb2.ModelConfig(name="resnet"), wanted)
     other = config()
     other.input[3].dims[1] = 160
