@@ -257,6 +257,11 @@ class Pools:
         first, last = parts[0]["start"], parts[-1]["start"] + parts[-1]["size"]
         return first + clean_windows(self.samples["speech"][first:last], by_prefix(CLEAN_DB, group, STUDIO_DB))
 
+    def leave_out(self, kind: str, names: tuple[str, ...]) -> None:
+        """Draw nothing more from recordings whose name contains one of these. kind: `noise`, `event` or `music`."""
+        self.entries[kind] = [e for e in self.entries[kind] if not any(name in e["name"] for name in names)]
+        self.shares[kind] = even_shares(self.entries[kind])
+
     def speech(self, rng: np.random.Generator, size: int) -> np.ndarray:
         """Random clean windows of one speaker or collection, as many as `size` samples take."""
         starts = self.starts[self.groups[rng.choice(len(self.groups), p=self.group_shares)]]

@@ -1,7 +1,7 @@
 """Says which legs hear music: hold music, music under an announcement, singing; not speech, not noise.
 
-It listens to the denoiser's input at 8 kHz. Every 160 ms of a slot become one row of features: how sharp the partials
-are, whether they stand still for 160, 320 and 640 ms as notes do and voices do not, whether one gliding pitch explains
+It listens to the denoiser's input at 8 kHz. Every 320 ms of a slot become one row of features: how sharp the partials
+are, whether they stand still for 320, 640 and 1280 ms as notes do and voices do not, whether one gliding pitch explains
 them, how the level and the bands move. A small recurrent network, trained by `models/musicality.py` with these very
 features, gathers the evidence; a Schmitt trigger makes a verdict of it. Blocks begin with
 the stream, whatever its slot: a recording sounds the same in every one. What a verdict means is the policy's to decide.
@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from gateway.detect.sines import HOP, RATE, Bools, Floats, Ints
+from gateway.detect.sines import CHUNK, HOP, RATE, Bools, Floats, Ints
 from gateway.detect.sound import BLOCK_FRAMES, Sound
 
 WEIGHTS = Path(__file__).with_name("music.npz")
 FRAMES = BLOCK_FRAMES
 """10 ms frames in a block, the step of features and verdicts."""
-BLOCK, WINDOW = FRAMES * HOP, 512
-LOWEST, BINS = 6, 208
-"""First bin of the spectrum that is looked at, and how many: 94 to 3328 Hz in steps of 15.6 Hz."""
+BLOCK, WINDOW = FRAMES * HOP, 3 * CHUNK
+LOWEST, BINS = 6, 195
+"""First bin of the spectrum that is looked at, and how many: 100 to 3333 Hz in steps of 16.7 Hz."""
 BANDS, KNOTS = 14, 14
 REGIONS_HZ = (500, 1000, 2000)
 """Borders of the regions in which partials are judged."""
@@ -36,16 +36,16 @@ PITCH_HZ, PITCHES = (70, 500), 64
 LEVEL_DB = 10 * np.log10(BLOCK)
 SILENCE_DBFS = -64.0
 """A block below this says nothing: the verdict and its evidence stay."""
-FORGET_BLOCKS = 25
-"""Silent blocks (4 s) after which the verdict is withdrawn and what was heard is forgotten."""
+FORGET_BLOCKS = 12
+"""Silent blocks (3.8 s) after which the verdict is withdrawn and what was heard is forgotten."""
 TAPER = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
 ROWS = 128
 """Blocks analysed at once: few enough that their spectra stay in the processor's cache."""
-DOUBT, DOUBTFUL = -2.7, 6
+DOUBT, DOUBTFUL = -1.5, 3
 """Log odds below which a new stream is no music, and blocks (1 s) after which it is none if it is not known to be."""
 FAINT_DBFS = -54.0
 """Blocks below this say nothing of how a stream begins: the noise of a line comes before the music."""
-LATER = 4
+LATER = 6
 """Frames after a block's end from which on its verdict counts, so that blocks of many legs can be judged at once."""
 
 
@@ -122,7 +122,7 @@ class Features:
         return np.clip(out, -3, 3, out=out)
 
     def _power(self, tapered: Floats) -> Floats:
-        """Power spectrum of the last 64 ms, float32 [n, BINS]; the scratch array spares the allocator."""
+        """Power spectrum of the last 60 ms, float32 [n, BINS]; the scratch array spares the allocator."""
         spectrum = self._spectrum[: len(tapered)]
         np.fft.rfft(tapered, out=spectrum)  # type: ignore[arg-type]  # the stubs know double precision only
         part = spectrum[:, LOWEST : LOWEST + BINS]
@@ -212,7 +212,7 @@ class Network:
         wide = np.maximum(features @ self.dense[:-1] + self.dense[-1], 0)
         new = wide @ self.inward[:-1] + self.inward[-1]
         old = state @ self.onward[:-1] + self.onward[-1]
-        gates = 1 / (1 + np.exp(-(new[:, : 2 * size] + old[:, : 2 * size])))
+        gates = np.tanh((new[:, : 2 * size] + old[:, : 2 * size]) * np.float32(0.5)) * np.float32(0.5) + np.float32(0.5)
         candidate = np.tanh(new[:, 2 * size :] + gates[:, :size] * old[:, 2 * size :])
         state = candidate + gates[:, size:] * (state - candidate)
         return state @ self.output[:-1] + self.output[-1], state

@@ -1,6 +1,6 @@
-"""The last 80 ms that every slot has heard, kept once for all detectors.
+"""The last 60 ms that every slot has heard, kept once for all detectors.
 
-A ring of four chunks a slot: what comes in is written once, and who needs more than the newest chunk reads just the
+A ring of three chunks a slot: what comes in is written once, and who needs more than the newest chunk reads just the
 rows and as much of them as it wants.
 """
 
@@ -8,9 +8,9 @@ import numpy as np
 
 from gateway.detect.sines import CHUNK, HOP, Bools, Floats, Ints
 
-CHUNKS = 4
+CHUNKS = 3
 """Kept of each slot."""
-BLOCK_FRAMES = 16
+BLOCK_FRAMES = 32
 """Frames of 10 ms whose energies are kept."""
 FRAMES = CHUNK // HOP
 
@@ -82,5 +82,5 @@ class Sound:
         return energy
 
     def energies(self, slots: Ints) -> Floats:
-        """Sums of squares of the 16 frames of a block that is full, float32 [n, 16]."""
+        """Sums of squares of the 32 frames of a block that is full, float32 [n, 32]."""
         return self._energies[slots]

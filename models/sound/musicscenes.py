@@ -18,7 +18,7 @@ from gateway.detect import music as detector
 from gateway.detect.music import BLOCK, FEATURES, Features
 from gateway.detect.sines import HOP, RATE
 from models.data import Pools
-from models.sound import augment, codecs, synthesis
+from models.sound import augment, codecs, synthesis, tones
 from models.sound.augment import Rng, from_db
 from models.sound.musicset import Songs
 from models.sound.sources import Sources
@@ -26,8 +26,9 @@ from models.sound.sources import Sources
 SECONDS = 20
 SIZE = SECONDS * RATE // BLOCK * BLOCK
 KINDS = {
-    "speech": 0.1, "noisy speech": 0.13, "rough speech": 0.08, "one word": 0.04, "speech over music": 0.09,
-    "café": 0.1, "noise": 0.13, "music": 0.13, "vocal": 0.08, "announcement": 0.07, "on hold": 0.05,
+    "speech": 0.075, "noisy speech": 0.097, "rough speech": 0.088, "one word": 0.045, "speech over music": 0.057,
+    "café": 0.066, "noise": 0.088, "music": 0.088, "vocal": 0.053, "announcement": 0.053, "on hold": 0.17,
+    "after a tone": 0.12,
 }  # fmt: skip
 """What scenes are, and how often."""
 BESIDE_DB = {"speech over music": (-32, -15), "announcement": (-9, 6), "café": (-14, -5)}
@@ -41,7 +42,9 @@ HUMS, HUM_DB = 0.15, {"noise": (-25, 5), "noisy speech": (-32, -3), "speech": (-
 """How often something electric sounds under a scene, and its level beside what else there is; `HUM_BELOW_DB` where a
 kind is not named."""
 HUM_BELOW_DB = (-45, -20)
-HELD_BLOCKS = 12
+SILENT_DB = -60.0
+"""A call-progress tone above this is for other detectors to know: its blocks do not count."""
+HELD_BLOCKS = 6
 """A pause of speech or noise shorter than this (2 s) does not make background music music."""
 
 
@@ -68,14 +71,14 @@ class Director:
     def scene(self, rng: Rng, kind: str) -> Scene:
         """One scene. The three tracks lie at their levels beside each other before the whole is set to its level."""
         sources = Sources(self.pools, RATE, SIZE)
-        speech = music = noise = np.zeros(SIZE, np.float32)
+        speech = music = noise = tone = np.zeros(SIZE, np.float32)
         if kind == "rough speech" and self.rough:
             speech = self.volunteers(rng, sources)
         elif kind not in ("noise", "music", "vocal"):
             speech = sources.speech(rng)[1]
         if kind == "one word":
             speech = again_and_again(rng, speech)
-        if kind in ("speech over music", "café", "music", "vocal", "announcement", "on hold"):
+        if kind in ("speech over music", "café", "music", "vocal", "announcement", "on hold", "after a tone"):
             music = self.music(rng, sources, kind)
         noise = self.noise(rng, sources, kind)
         if rng.random() < HUMS:
@@ -83,14 +86,24 @@ class Director:
         beside_db = {name: rng.uniform(*span) for name, span in BESIDE_DB.items()}.get(kind, 0.0)
         music = music * (from_db(beside_db) * np.float32(augment.rms(noise) if kind == "café" else 1.0))
         speech, music = self.entrances(rng, kind, speech, music)
+        if kind == "after a tone":
+            tone, speech, music = self.after_a_tone(rng, speech, music)
         gain = from_db(rng.uniform(-42, -14))
-        speech, music, noise = speech * gain, music * gain, noise * gain
+        speech, music, noise, tone = speech * gain, music * gain, noise * gain, tone * gain
         truth, weight = verdicts(levels(speech), levels(music), levels(noise))
-        return Scene(line(rng, speech + music + noise), truth, weight)
+        weight = weight * (levels(tone) < SILENT_DB)
+        return Scene(line(rng, speech + music + noise + tone), truth, weight)
+
+    def after_a_tone(self, rng: Rng, speech: np.ndarray, music: np.ndarray) -> tuple[np.ndarray, ...]:
+        """(tone, speech, music): ring-back or another tone until somebody answers, or music does."""
+        tone = synthesis.unit(tones.progress(rng, SIZE, RATE)) * from_db(rng.uniform(-10, 10))
+        before = gate(rng, rng.uniform(0.1, 0.6), True)
+        answers = rng.random() < 0.7
+        return tone * before, speech * (0 if answers else 1 - before), music * (1 - before if answers else 0)
 
     def volunteers(self, rng: Rng, sources: Sources) -> np.ndarray:
         """Phrases in the rooms and through the microphones of those who spoke them."""
-        take, rough = sources.take(rng, (0.9, 1.0, 1.1)), self.rough[rng.integers(len(self.rough))]
+        take, rough = sources.take(rng, (0.85, 0.92, 1.0, 1.0, 1.08, 1.17)), self.rough[rng.integers(len(self.rough))]
         at = int(rng.integers(max(1, len(rough) - take)))
         raw = np.resize(rough[at : at + take], take).astype(np.float32) / np.float32(32768)
         return sources.through_a_line(rng, raw, "flat", rng.random() < 0.5)
@@ -108,7 +121,8 @@ class Director:
         """Noise at its level beside speech or music of level one."""
         if kind == "noise":
             return sources.noise(rng)
-        if kind == "noisy speech" or (kind == "rough speech" and not self.rough):
+        noisy = kind == "noisy speech" or (kind == "rough speech" and not self.rough)
+        if noisy or (kind == "on hold" and rng.random() < 0.5):
             return sources.noise(rng) * from_db(-rng.triangular(-5, 8, 25))
         if kind == "café":
             return synthesis.unit(sources.babble(rng, 6) + sources.noise(rng)) * from_db(-rng.uniform(3, 18))
@@ -179,15 +193,15 @@ def levels(x: np.ndarray) -> np.ndarray:
 
 def verdicts(speech: np.ndarray, music: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(music or not, how much it counts) of each block, by the levels of its parts in dB, float64 [blocks]."""
-    own = held(music, 4)
+    own = held(music, 2)
     voice = held(speech, HELD_BLOCKS)
     there = (own > -60) & (own > own.max() - 30)
-    clear = there & (own >= voice + ABOVE_SPEECH_DB) & (own >= held(noise, 6) + ABOVE_NOISE_DB)
-    none = ~there | (own <= voice + BELOW_SPEECH_DB) | (own <= held(noise, 6) + BELOW_NOISE_DB)
+    clear = there & (own >= voice + ABOVE_SPEECH_DB) & (own >= held(noise, 3) + ABOVE_NOISE_DB)
+    none = ~there | (own <= voice + BELOW_SPEECH_DB) | (own <= held(noise, 3) + BELOW_NOISE_DB)
     weight = (clear | none).astype(np.float32)
     turns = np.flatnonzero(np.diff(clear.astype(int)))
     for at in turns:
-        weight[at + 1 : at + 3 if clear[at + 1] else at + 7] *= 0.2
+        weight[at + 1 : at + 2 if clear[at + 1] else at + 4] *= 0.2
     return clear.astype(np.float32), weight
 
 

@@ -35,6 +35,8 @@ HELD_OUT = {
 """Debian packages of music, and where each lies."""
 SKIPPED = ("guitar", "hr-savino")
 """Single instruments of songs that are there as a whole; files whose pictures FFmpeg does not open."""
+ROUGH = (*NOISY, "digits_8k")
+"""What recordings of volunteers are called."""
 LONGEST_S = 150
 """Of a track, so that no album outweighs the others."""
 SUNG, SUNG_S = 150, 9
@@ -97,12 +99,13 @@ def beginning(path: Path) -> np.ndarray:
 
 
 def volunteers(data: Path) -> list[np.ndarray]:
-    """Speech that is too noisy to be a target of denoising, int16 at RATE; of its files every second one, so that the
-    others tell what the detector makes of strangers. Raises DataError when there is none."""
-    found = sorted(p for p in (data / "speech").glob("*") if p.name.startswith(NOISY) and p.is_file())
+    """Speech that is no target of denoising, too noisy or too narrow, int16 at RATE: volunteers' phrases, digits said
+    again and again. Of its files every second one, so that the others tell what the detector makes of strangers.
+    Raises DataError when there is none."""
+    found = sorted(p for p in (data / "speech").glob("*") if p.name.startswith(ROUGH) and p.is_file())
     if not found:
-        raise DataError(f"no recordings of volunteers ({NOISY[0]}*) in {data / 'speech'}: name the folder with --data")
-    return [decode(path) for path in tqdm(found[::2], desc="decoding volunteers", disable=None)]
+        raise DataError(f"no recordings of volunteers ({ROUGH[0]}*) in {data / 'speech'}: name the folder with --data")
+    return [decode(path) for path in tqdm(found[1::2], desc="decoding volunteers", disable=None)]
 
 
 def sung(rng: Rng, speech: list[np.ndarray]) -> list[np.ndarray]:

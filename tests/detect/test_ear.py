@@ -13,7 +13,7 @@ from gateway.detect.ear import REPORTS_PER_SECOND, Ear
 from gateway.messages import Reason
 
 RATE, AUDIO = 8000, Path(__file__).parents[1] / "audio"
-BEGUN = 30
+BEGUN = 44
 """Frames after which white noise is known to be no music."""
 
 
@@ -84,7 +84,7 @@ def test_an_answering_modem_latches_the_leg_and_nothing_unlatches_it():
 def test_noise_is_nothing_as_soon_as_it_cannot_be_music():
     listener = Listener()
     codes = listener.hear(noise(5.0))
-    assert set(codes[2:18]) == {Reason.TRIAL}
+    assert set(codes[2:34]) == {Reason.TRIAL}
     assert set(codes[BEGUN:]) == {Reason.NONE} and not listener.ear.found
 
 

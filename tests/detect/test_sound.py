@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.detect.sines import CHUNK, HOP
-from gateway.detect.sound import Sound
+from gateway.detect.sound import BLOCK_FRAMES, Sound
 
 SLOT = np.array([2])
 
@@ -25,7 +25,7 @@ def test_a_stream_is_what_came_since_the_last_gap(packets: list[tuple[int, bool]
         full = sound.add(SLOT, pcm[None])
         assert full[0] == (len(kept) % CHUNK == 0)
         if full[0]:
-            assert (sound.last(SLOT, 512)[0] == np.pad(kept, (512, 0))[-512:]).all()
+            assert (sound.last(SLOT, 480)[0] == np.pad(kept, (480, 0))[-480:]).all()
             assert (sound.stream(SLOT, 336)[0] == np.pad(stream, (336, 0))[-336:]).all()
             assert np.isclose(sound.energy(SLOT)[0], np.square(kept[-CHUNK:]).sum(), rtol=1e-5)
     assert not sound.stream(np.array([0, 1, 3]), 336).any()
@@ -34,9 +34,9 @@ def test_a_stream_is_what_came_since_the_last_gap(packets: list[tuple[int, bool]
 def test_a_reset_slot_has_heard_silence():
     sound = Sound(2)
     slots = np.arange(2)
-    for _ in range(8):
+    for _ in range(BLOCK_FRAMES * HOP // CHUNK):
         sound.add(slots, np.ones((2, CHUNK), np.float32))
     assert (sound.energies(slots) == HOP).all()
     sound.reset(np.array([1]))
-    assert sound.last(np.array([0]), 512).all() and not sound.last(np.array([1]), 512).any()
-    assert not sound.energies(np.array([1])).any() and sound.frames.tolist() == [16, 0]
+    assert sound.last(np.array([0]), 480).all() and not sound.last(np.array([1]), 480).any()
+    assert not sound.energies(np.array([1])).any() and sound.frames.tolist() == [BLOCK_FRAMES, 0]

@@ -68,6 +68,15 @@ def test_speech_of_any_length_comes_from_one_group(training_cache: Path):
         assert pools.stretch(np.random.default_rng(0), "noise", size * 5).shape == (size * 5,)
 
 
+def test_a_recording_left_out_is_never_drawn_again(training_cache: Path):
+    pools, rng = Pools(training_cache, wide_only=False), np.random.default_rng(0)
+    pools.leave_out("event", ("noise/1",))
+    kept = pools.entries["event"]
+    assert [e["name"] for e in kept] == ["noise/2.wav"]
+    for _ in range(5):
+        assert (pools.stretch(rng, "event", kept[0]["size"]) == pools.events(rng, 1)[0]).all()
+
+
 def test_clips_are_found_between_silences():
     rng, rate = np.random.default_rng(0), data.RATE
     sound = [rng.integers(-2000, 2000, int(s * rate)).astype(np.int16) for s in (1.0, 0.1, 2.0)]
