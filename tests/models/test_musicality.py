@@ -68,7 +68,10 @@ def test_a_scene_of_every_kind_is_in_range_and_the_same_again(director: Director
     assert one.music.shape == one.weight.shape == (musicscenes.SIZE // BLOCK,)
     assert 0 < np.abs(one.pcm).max() <= 1
     assert (one.pcm == again.pcm).all()
-    assert kind in ("music", "vocal", "announcement", "on hold", "after a tone", "speech over music", "café") or not one.music.any()
+    assert (
+        kind in ("music", "vocal", "announcement", "on hold", "after a tone", "speech over music", "café")
+        or not one.music.any()
+    )
 
 
 def test_rough_speech_is_what_volunteers_recorded_and_no_music(director: Director):
