@@ -27,7 +27,7 @@ def source(command: str, here: dict[str, Any] | None = None) -> Source:
 
 def calls(figures: Figures, report: dict[str, Any], model: str, done: list[str]) -> Figures:
     """Figures with what a run of `loadtest capacity` (its JSON) found. done: gets what was renewed."""
-    where = source("python -m loadtest capacity --parts denoise --model {model} --renew", report.get("machine"))
+    where = source(f"python -m loadtest capacity --parts denoise --model {model} --renew", report.get("machine"))
     held = [stage for stage in report["stages"] if stage["what"] == "denoised" and stage["held"]]
     if best := max(held, key=lambda stage: stage["legs"], default=None):
         shares, p99 = best["cpu_share"], best["added_delay_ms"]["p99"]

@@ -22,6 +22,7 @@ def test_a_capacity_run_renews_its_model_only():
     report = {"stages": [stage(50), stage(300), stage(400, held=False), stage(1000, False, 140.0)], "setups": None}
     after = renew.calls(before, report, "light", done)
     assert (after.cores["light"].legs, after.cores["light"].engine) == (300, 0.4)
+    assert after.cores["light"].source.command.endswith("--model light --renew")
     assert (after.memory.worker_mb, after.memory.rest_mb) == ((100.0, 140.0), (150.0, 150.0))
     assert after.cores["standard"] == before.cores["standard"] and after.setups == before.setups
     assert done == ["legs a core of light: 300", "memory"]
