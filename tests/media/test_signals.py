@@ -152,10 +152,10 @@ def test_an_event_passes_byte_for_byte_and_is_told_once():
 
 def test_frames_are_counted_by_what_became_of_them():
     call = Call()
-    call.say(noise(0.5) + tone(1.0, 350, 440))
+    call.say(noise(0.7) + tone(1.0, 350, 440))
     totals = call.pipeline.voice.totals
-    assert totals.sum() == 150
-    assert 25 <= totals[Reason.NONE] <= 40 and totals[Reason.TRIAL] >= 18 and totals[Reason.PROGRESS] > 80
+    assert totals.sum() == 170
+    assert 25 <= totals[Reason.NONE] <= 40 and totals[Reason.TRIAL] >= 36 and totals[Reason.PROGRESS] > 80
     assert call.pipeline.voice.frames_wet[0] == totals[Reason.NONE]
 
 

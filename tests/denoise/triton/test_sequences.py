@@ -8,7 +8,7 @@ import pytest
 from tritonclient.grpc import service_pb2_grpc
 
 from gateway.denoise.triton import export, wire
-from gateway.denoise.triton.engine import TritonEngine, nothing
+from gateway.denoise.triton.engine import TritonEngine, silent
 from tests.denoise.triton.servers import Triton, connected, quantised, run
 
 SLOTS = 8
@@ -31,7 +31,7 @@ def engine(server: Triton) -> TritonEngine:
 
 def abandon(server: Triton, sequences: int) -> None:
     """A worker begins so many, each as if the connection of the one before had been lost."""
-    none = wire.merge([wire.Part(*nothing(80))])
+    none = wire.merge([wire.Part(*silent(80, 0))])
     with grpc.insecure_channel(server.endpoint) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         for number in range(1, sequences + 1):
