@@ -138,10 +138,11 @@ class Failing(PassthroughEngine):
 
 
 def outage_of(plan: dict[int, str], seconds: float = 2.0, rate_hz: int = 8000, **controls) -> Outage:
+    """With nothing left dry but for the engine."""
     engines = {rate: Failing(rate, 2, plan) for rate in (8000, 16000)}
     outage = Outage()
     pcm = whole_samples(round(seconds * rate_hz), 1)
-    denoise_pcm(pcm, rate_hz, "L16", DenoiseConfig(**controls), engines, nothing, outage=outage)
+    denoise_pcm(pcm, rate_hz, "L16", DenoiseConfig(**{"bypass": "off"} | controls), engines, nothing, outage=outage)
     return outage
 
 
@@ -156,7 +157,7 @@ def test_an_engine_that_dies_on_the_way_is_told_with_all_it_left_dry(rate_hz):
 
 
 def test_an_engine_that_is_dead_from_the_start_leaves_everything_dry():
-    said = outage_of({0: "dead"}, seconds=0.5, bypass="off").text(0.5)
+    said = outage_of({0: "dead"}, seconds=0.5).text(0.5)
     assert said.startswith("0.50 of 0.50 s are not denoised (0.00 to 0.50 s)")
 
 
@@ -239,7 +240,8 @@ def outage_with(server: Server, monkeypatch) -> Outage:
     for module in ("gateway.file", "gateway.denoise.engines"):
         monkeypatch.setattr(f"{module}.time", server.time)
     outage = Outage()
-    denoise_pcm(whole_samples(16000, 1), 8000, "L16", DenoiseConfig(), {8000: server}, nothing, outage=outage)
+    controls = DenoiseConfig(bypass="off")
+    denoise_pcm(whole_samples(16000, 1), 8000, "L16", controls, {8000: server}, nothing, outage=outage)
     return outage
 
 
