@@ -132,7 +132,13 @@ def leg_share(wish: Wish, figures: Figures, core: Core, remote: bool) -> float:
     beside PCMU."""
     speeds, codecs = figures.speeds[wish.model].by_rate, figures.codecs.microseconds
     if remote:
-        engine = figures.triton.microseconds[str(wish.rate)] * 1e-6 * FRAMES_S
+        microseconds = figures.triton.microseconds.get(str(wish.rate))
+        if microseconds is None:
+            raise CallerError(
+                f"talking to Triton at {wish.rate} Hz: not measured; "
+                f"python -m loadtest triton --rate {wish.rate} --renew measures it"
+            )
+        engine = microseconds * 1e-6 * FRAMES_S
     else:
         engine = core.engine / core.legs * speeds["8000"] / speeds[str(wish.rate)]
     packets = MEASURED_PTIME_MS / wish.ptime_ms

@@ -190,7 +190,7 @@ def on_triton(options: argparse.Namespace) -> int:
             rows = min(options.slots or (64,))
             wish = clients.Wish(options.endpoint, options.model, options.rate, options.clients, rows, options.rounds,
                                 options.limit_ms)  # fmt: skip
-            best = clients.climb(wish, print)
+            best = triton.as_worker(clients.climb, wish, print)
             print(f"{best.streams if best else 0} streams within {options.limit_ms:g} ms")
             return 0
         sizes = options.slots or (64, 256, 512)

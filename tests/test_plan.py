@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -158,3 +159,10 @@ def test_figures_are_read_back_as_written_and_bad_ones_refused(tmp_path):
         capacity.read(path)
     with pytest.raises(ConfigError, match="No such file"):
         capacity.read(tmp_path / "none.json")
+
+
+def test_a_gpu_is_not_planned_with_a_way_to_triton_that_nobody_measured():
+    narrow = msgspec.structs.replace(FIGURES, triton=Client({"8000": 2.0}, 512, SOURCE))
+    assert plan(Wish(calls=10, streams_per_gpu=1000), narrow).gpus
+    with pytest.raises(CallerError, match=r"16000 Hz: not measured; python -m loadtest triton --rate 16000"):
+        plan(Wish(calls=10, codec="G722", streams_per_gpu=1000), narrow)

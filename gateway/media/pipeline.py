@@ -82,9 +82,8 @@ class Pipeline:
         self.packets_out = np.zeros(slots, np.int64)
         self.bytes_out = np.zeros(slots, np.int64)
         self.voice_s = 0.0
-        self._speech: Speech | None = None
-        self._waves: list[Ints] = []
-        """Of `_speech`, not begun: a slot's packet waits for the answer to the one before."""
+        self._waves: list[tuple[Speech, Ints]] = []
+        """Not begun, and which packets of the speech: a slot's packet waits for the answer to the one before."""
         self._groups: list[Group] = []
         """Begun and not finished."""
         self._due_s = np.inf
@@ -146,9 +145,8 @@ class Pipeline:
         waiting = self.legs.noted.copy()
         for group in self._groups:
             waiting[self.slots[group.rows[group.wave.hear]]] = True
-        for wave in self._waves:
-            assert self._speech is not None
-            waiting[self._speech.packets.slots[wave]] = True
+        for speech, wave in self._waves:
+            waiting[speech.packets.slots[wave]] = True
         rows, later = self._rows, waiting[self.slots[self._rows]]
         self._rows, self._generations = rows[later], self._generations[later]
         return self._outgoing(rows[~later])
@@ -191,8 +189,7 @@ class Pipeline:
         hears all the same.
         """
         self._finish_groups()
-        speech, wave = self._speech, self._waves.pop(0)
-        assert speech is not None
+        speech, wave = self._waves.pop(0)
         alive = self.legs.generation[speech.packets.slots[wave]] == speech.generations[wave]
         self._voice_wave(speech, wave if alive.all() else wave[alive])
         for engine in self.voice.remotes.values():
@@ -270,8 +267,8 @@ class Pipeline:
         if not len(verdict):
             return packets.rows
         codec = self.legs.codec[packets.slots, packets.payload_type]
-        self._speech = Speech(packets, codec, verdict, gap, self.legs.generation[packets.slots])
-        self._waves, self._due_s = waves(packets.slots, codec >= 0), np.inf
+        speech = Speech(packets, codec, verdict, gap, self.legs.generation[packets.slots])
+        self._waves, self._due_s = [(speech, wave) for wave in waves(packets.slots, codec >= 0)], np.inf
         self.go_on()
         self._count_others(codec)
         self._hear_events(packets, codec)

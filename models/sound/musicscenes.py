@@ -43,7 +43,8 @@ HUMS, HUM_DB = 0.15, {"noise": (-25, 5), "noisy speech": (-32, -3), "speech": (-
 kind is not named."""
 HUM_BELOW_DB = (-45, -20)
 SILENT_DB = -60.0
-"""A call-progress tone above this is for other detectors to know: its blocks do not count."""
+"""A track below this is not there. A call-progress tone that is there is for other detectors to know: its blocks do not
+count."""
 HELD_BLOCKS = 6
 """A pause of speech or noise shorter than this (2 s) does not make background music music."""
 
@@ -195,7 +196,7 @@ def verdicts(speech: np.ndarray, music: np.ndarray, noise: np.ndarray) -> tuple[
     """(music or not, how much it counts) of each block, by the levels of its parts in dB, float64 [blocks]."""
     own = held(music, 2)
     voice = held(speech, HELD_BLOCKS)
-    there = (own > -60) & (own > own.max() - 30)
+    there = (own > SILENT_DB) & (own > own.max() - 30)
     clear = there & (own >= voice + ABOVE_SPEECH_DB) & (own >= held(noise, 3) + ABOVE_NOISE_DB)
     none = ~there | (own <= voice + BELOW_SPEECH_DB) | (own <= held(noise, 3) + BELOW_NOISE_DB)
     weight = (clear | none).astype(np.float32)
